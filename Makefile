@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: MIT
+# make            builds every program, each beside its source
+# make basic      builds one; make extra/guard likewise
+# make help       says what else there is
+
+LDLIBS = -pthread -lrt
+
+programs = $(patsubst %.c,%,$(wildcard *.c extra/*.c bench/*.c))
+
+.DELETE_ON_ERROR:
+.PHONY: all check clean format help FORCE
+
+all: $(programs)
+
+$(programs): %: %.c .flags
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $< $(LDLIBS) -o $@
+
+# Holds the compiler and its flags: when one changes, everything is rebuilt.
+.flags: FORCE
+	@echo '$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(LDLIBS)' | \
+	    cmp -s - $@ || \
+	    echo '$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(LDLIBS)' >$@
+
+check:
+	+@tests/run $(T)
+
+clean:
+	rm -f $(programs) .flags
+
+format:
+	clang-format -i *.c extra/*.c bench/*.c
+
+help:
+	@echo 'make              build everything'
+	@echo 'make basic        build one program; all: $(programs)'
+	@echo 'make check        run the tests; make check T=basic runs one'
+	@echo 'make clean        remove what make built'
+	@echo 'make format       format the sources with clang-format'
+	@echo 'CC, CFLAGS, CPPFLAGS and LDFLAGS are yours: make CC=clang CFLAGS=-O2'

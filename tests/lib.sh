@@ -1,0 +1,176 @@
+# shellcheck shell=sh
+# lib.sh: sourced by every test. A test is a list of claims; it runs in a
+# directory of its own, $room/work, with the programs in $LAB.
+#
+#   check CLAIM COMMAND...          the command succeeds
+#   shows CLAIM REGEX COMMAND...    it succeeds, and prints a line like that
+#   refuses CLAIM COMMAND...        it ends with status 1 or 2, with one line on
+#                                   stderr that begins with its name, without
+#                                   output, and has changed and left nothing
+#   dies_of SIGNAL CLAIM REGEX COMMAND...   it says so, and dies of the signal
+#   skip CLAIM REASON               the machine cannot show it
+#   wait_for COMMAND...             until it succeeds, for at most 20 seconds
+#   start LOG COMMAND...            in the background; its process is $pid
+#   press_enter                     a line for what was started
+#   end_of PID                      waits for it; its status is $status
+#   full_disk BYTES COMMAND...      in a directory on a file system that small
+set -eu
+LC_ALL=C
+export LC_ALL
+tests=$(cd "$(dirname "$0")" && pwd)
+name=${0##*/}
+[ -n "${LAB:-}" ] || exec "$tests/run" "$name"
+PATH=$LAB:$LAB/extra:$LAB/bench:$PATH
+
+# Programs that crash on purpose should not leave their core.
+# shellcheck disable=SC3045 # every shell that we know has ulimit -c
+ulimit -c 0 2>/dev/null || :
+
+room=$(mktemp -d)
+# Shared memory objects are called /$tag.something, for two runs at once.
+tag=mmaplab.${room##*.}
+mkdir "$room/work"
+cd "$room/work"
+count=0 failures=0 pids=
+
+result() {
+    count=$((count + 1))
+    if [ "$1" = 0 ]; then
+        echo "ok $count - $2"
+    else
+        failures=$((failures + 1))
+        echo "not ok $count - $2"
+        sed 's/^/#   /' "$room/log" | head -n 20
+    fi
+}
+
+check() {
+    claim=$1
+    shift
+    if "$@" >"$room/log" 2>&1 </dev/null; then
+        result 0 "$claim"
+    else
+        echo "status $?: $*" >>"$room/log"
+        result 1 "$claim"
+    fi
+}
+
+shows() {
+    claim=$1 regex=$2
+    shift 2
+    status=0
+    "$@" >"$room/log" 2>&1 </dev/null || status=$?
+    if [ $status = 0 ] && grep -Eq -e "$regex" "$room/log"; then
+        result 0 "$claim"
+    else
+        echo "status $status, wanted 0 and a line like $regex: $*" >>"$room/log"
+        result 1 "$claim"
+    fi
+}
+
+# What a command could have changed: the files here, and objects of ours.
+snapshot() {
+    find . -type f -exec cksum {} + 2>/dev/null | sort
+    find . | sort
+    find /dev/shm -name "$tag*" -exec ls -ln {} +
+}
+
+refuses() {
+    claim=$1
+    shift
+    snapshot >"$room/before"
+    status=0
+    "$@" >"$room/stdout" 2>"$room/stderr" </dev/null || status=$?
+    snapshot >"$room/after"
+    cat "$room/stdout" "$room/stderr" >"$room/log"
+    {
+        [ $status = 1 ] || [ $status = 2 ] || echo "status $status"
+        [ ! -s "$room/stdout" ] || echo 'printed something'
+        [ "$(wc -l <"$room/stderr")" = 1 ] || echo 'not one line on stderr'
+        grep -Eq '^[^ ]*[a-z_]+: .' "$room/stderr" || echo 'no "name: reason"'
+        diff "$room/before" "$room/after" || echo 'left or changed something'
+    } >"$room/wrong"
+    cat "$room/wrong" >>"$room/log"
+    if [ -s "$room/wrong" ]; then result 1 "$claim"; else result 0 "$claim"; fi
+}
+
+dies_of() {
+    signal=$1 claim=$2 regex=$3
+    shift 3
+    status=0
+    { "$@" >"$room/log" 2>&1 </dev/null; } 2>/dev/null || status=$?
+    if [ "$status" -gt 128 ] && [ "$(kill -l "$status")" = "$signal" ] &&
+        grep -Eq -e "$regex" "$room/log"; then
+        result 0 "$claim"
+    else
+        echo "status $status, wanted $signal and $regex: $*" >>"$room/log"
+        result 1 "$claim"
+    fi
+}
+
+skip() {
+    count=$((count + 1))
+    echo "ok $count - $1 # SKIP $2"
+}
+
+wait_for() {
+    tries=0
+    until "$@" >/dev/null 2>&1; do
+        tries=$((tries + 1))
+        [ $tries -lt 400 ] || return 1
+        sleep 0.05
+    done
+}
+
+# A terminal at which nobody has pressed Enter yet: a FIFO with a writer.
+mkfifo "$room/terminal"
+exec 9<>"$room/terminal"
+
+start() {
+    log=$1
+    shift
+    "$@" <&9 >"$log" 2>&1 9<&- &
+    pid=$!
+    pids="$pids $pid"
+}
+
+press_enter() {
+    echo >&9
+}
+
+end_of() {
+    status=0
+    wait "$1" 2>/dev/null || status=$?
+}
+
+# A tmpfs of that size, mounted where only this command sees it.
+full_disk() {
+    # shellcheck disable=SC2016 # the inner shell expands these
+    unshare -rm sh -c 'mkdir -p disk && mount -t tmpfs -o size="$1" disk disk &&
+        cd disk && shift && "$@"' sh "$@"
+}
+
+# Without a plan, tests/run counts the script as one that broke off.
+finish() {
+    status=$?
+    trap - EXIT
+    for pid in $pids; do
+        kill -9 "$pid" 2>/dev/null || :
+        wait "$pid" 2>/dev/null || :
+    done
+    if [ $status = 0 ]; then
+        find /dev/shm -name "$tag*" >"$room/log"
+        if [ -s "$room/log" ]; then left=1; else left=0; fi
+        result $left 'nothing is left in /dev/shm'
+        echo "1..$count"
+    fi
+    find /dev/shm -name "$tag*" -exec rm -f {} +
+    cd /
+    rm -rf "$room"
+    [ $status != 0 ] || [ $failures = 0 ] || status=1
+    exit $status
+}
+trap finish EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
