@@ -117,8 +117,8 @@ wait_for() {
     tries=0
     until "$@" >/dev/null 2>&1; do
         tries=$((tries + 1))
-        [ $tries -lt 400 ] || return 1
-        sleep 0.05
+        [ $tries -lt 1000 ] || return 1
+        sleep 0.02
     done
 }
 

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * binary: a file as an array of structs, updated in place. mmap(2), flock(2)
+ *
+ *     byte 0             40                 80
+ *     +----+------+------+----+------+------+----+------+------+
+ *     | id | name | bal. | id | name | bal. | id | name | bal. | ...
+ *     +----+------+------+----+------+------+----+------+------+
+ *     records[0]         records[1]         records[2].balance += 50.50
+ *
+ *     ./binary /tmp/database.bin && xxd -c 40 /tmp/database.bin
+ *     ./binary --unchecked /tmp/database.bin 10 50.50
+ */
+#define _GNU_SOURCE
+#define _FILE_OFFSET_BITS 64
+#include <err.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct record {
+    _Atomic uint32_t id; /* counts from 1 */
+    char name[28];
+    double balance;
+};
+_Static_assert(sizeof(struct record) == 40, "one row of xxd -c 40");
+
+static void flush_stdout(void)
+{
+    if (fflush(stdout) == EOF || ferror(stdout)) err(1, "stdout");
+}
+
+static void usage(void)
+{
+    puts("usage: binary [--records=N] [--unchecked] FILE [ID BONUS]\n"
+         "Pay BONUS (50.50) to record ID (3) of FILE, and show the records.\n"
+         "  --records=N  how many (5) to create, if FILE is absent or empty\n"
+         "  --unchecked  write to record ID even where there is none\n"
+         "example: binary /tmp/database.bin 5 -- -0.25");
+    flush_stdout();
+    exit(0);
+}
+
+/* With stdout closed, open() would return 1: printf() would fill the file. */
+static void guard_streams(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) == -1 && open("/dev/null", O_RDWR) != 0)
+            errx(1, "stdout or stderr: closed");
+}
+
+static uint32_t parse_number(const char *text)
+{
+    char *end;
+    unsigned long long number = strtoull(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end || number - 1 >= UINT32_MAX)
+        errx(2, "%s: not a number from 1 to %u", text, UINT32_MAX);
+    return number;
+}
+
+/* Of two runs one creates the file; the lock lets one after the other in.
+   ftruncate() would reserve no space, and a full disk be SIGBUS later on. */
+static int open_locked(const char *path, uint32_t count)
+{
+    const int flags = O_RDWR | O_CLOEXEC | O_NONBLOCK;
+    const int creation = count > 0 ? O_CREAT | O_EXCL : 0;
+    struct stat status;
+    int fd = open(path, flags | creation, 0600);
+    const int created = creation && fd != -1;
+    if (fd == -1 && errno == EEXIST) fd = open(path, flags);
+    if (fd == -1 || flock(fd, LOCK_EX) == -1 || fstat(fd, &status) == -1)
+        err(1, "%s", path);
+    if (!S_ISREG(status.st_mode)) errx(1, "%s: not a regular file", path);
+    if (status.st_size > 0 || !creation) return fd;
+    signal(SIGXFSZ, SIG_IGN);
+    errno = posix_fallocate(fd, 0, (off_t)count * sizeof(struct record));
+    if (errno == 0) return fd;
+    if (ftruncate(fd, 0) == 0 && created) unlink(path);
+    err(1, "%s", path);
+}
+
+/* Record 1 gets its id last: a run that finds a 0 there knows that this one
+   was killed, and fills the file anew. Lesser signals wait meanwhile. */
+static void fill(struct record *records, uint32_t count)
+{
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, NULL);
+    for (uint32_t i = count; i-- > 0;) {
+        snprintf(records[i].name, sizeof records[i].name, "User_%u", i + 1);
+        records[i].balance = 100.0 * (i + 1);
+        records[i].id = i + 1;
+    }
+}
+
+/* Beyond the last record the page goes on, but the file does not. */
+static void pay(struct record *records, uint32_t id, double bonus, int fd)
+{
+    double in_file, *balance = &records[id - 1].balance;
+    const long byte = (char *)balance - (char *)records;
+    printf("paying %.2f to record %u, at byte %ld: ", bonus, id, byte);
+    flush_stdout();
+    *balance += bonus;
+    printf("%.2f in memory, ", *balance);
+    if (pread(fd, &in_file, sizeof in_file, byte) > 0)
+        printf("%.2f in the file\n", in_file);
+    else
+        printf("nothing in the file\n");
+}
+
+static void print_table(const struct record *records, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (i == 5 && count > 10) i = count - 5, printf("       ...\n");
+        printf("%10u  %-28.28s %14.2f\n", records[i].id, records[i].name,
+               records[i].balance);
+    }
+}
+
+int main(int argc, char *argv[])
+{
+    int prot = PROT_READ | PROT_WRITE;
+    int flags = MAP_SHARED;
+    int unchecked = 0, option;
+    uint32_t count = 5, id = 3;
+    double bonus = 50.50;
+    const struct option options[] = {{"help", 0, NULL, 'h'},
+                                     {"records", 1, NULL, 'r'},
+                                     {"unchecked", 0, &unchecked, 1},
+                                     {NULL, 0, NULL, 0}};
+    while ((option = getopt_long_only(argc, argv, "", options, NULL)) != -1)
+        switch (option) {
+        case 'h': usage(); break;
+        case 'r': count = parse_number(optarg); break;
+        case '?': return 2;
+        }
+    argc -= optind, argv += optind;
+    if (argc != 1 && argc != 3) errx(2, "want FILE [ID BONUS]; try --help");
+    if (argc == 3) id = parse_number(argv[1]);
+    char rest;
+    if (argc == 3 && sscanf(argv[2], "%lf%c", &bonus, &rest) != 1)
+        errx(2, "%s: not an amount", argv[2]);
+
+    guard_streams();
+    int fd = open_locked(argv[0], id <= count || unchecked ? count : 0);
+    off_t size = lseek(fd, 0, SEEK_END);
+    if (size % sizeof(struct record) != 0) errx(1, "%s: cut records", argv[0]);
+    count = size / sizeof(struct record);
+    if (id > count && !unchecked) errx(1, "no record %u of %u", id, count);
+    struct record *records = mmap(NULL, size, prot, flags, fd, 0);
+    if (records == MAP_FAILED) err(1, "%s", argv[0]);
+    if (records[0].id == 0) fill(records, count);
+    if (records[0].id != 1) errx(1, "%s: not a database of ours", argv[0]);
+    pay(records, id, bonus, fd);
+    print_table(records, count);
+    flush_stdout();
+}
