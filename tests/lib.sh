@@ -13,6 +13,10 @@
 #   start LOG COMMAND...            in the background; its process is $pid
 #   press_enter                     a line for what was started
 #   end_of PID                      waits for it; its status is $status
+#   child_of PID                    prints the first child of a process
+#   gone PID                        the process has ended
+#   other_user COMMAND...           as somebody else, if we are root; in a
+#                                   directory of theirs, $room/theirs
 #   full_disk BYTES COMMAND...      in a directory on a file system that small
 set -eu
 LC_ALL=C
@@ -141,6 +145,29 @@ press_enter() {
 end_of() {
     status=0
     wait "$1" 2>/dev/null || status=$?
+}
+
+child_of() {
+    grep -o '^[0-9]*' "/proc/$1/task/$1/children"
+}
+
+# Whoever adopts an orphan may be slow to wait for it: a zombie has ended, too.
+gone() {
+    ! grep -qs '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$1/status"
+}
+
+is_root() {
+    [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null
+}
+
+other_user() {
+    chmod 711 "$room" "$LAB"
+    if [ ! -d "$room/theirs" ]; then
+        mkdir "$room/theirs"
+        chown 60001:60001 "$room/theirs"
+    fi
+    (cd "$room/theirs" &&
+        exec setpriv --reuid=60001 --regid=60001 --clear-groups "$@")
 }
 
 # A tmpfs of that size, mounted where only this command sees it.
