@@ -35,15 +35,15 @@ room=$(mktemp -d)
 tag=mmaplab.${room##*.}
 mkdir "$room/work"
 cd "$room/work"
-count=0 failures=0 pids=
+claims=0 failures=0 pids=
 
 result() {
-    count=$((count + 1))
+    claims=$((claims + 1))
     if [ "$1" = 0 ]; then
-        echo "ok $count - $2"
+        echo "ok $claims - $2"
     else
         failures=$((failures + 1))
-        echo "not ok $count - $2"
+        echo "not ok $claims - $2"
         sed 's/^/#   /' "$room/log" | head -n 20
     fi
 }
@@ -113,8 +113,8 @@ dies_of() {
 }
 
 skip() {
-    count=$((count + 1))
-    echo "ok $count - $1 # SKIP $2"
+    claims=$((claims + 1))
+    echo "ok $claims - $1 # SKIP $2"
 }
 
 wait_for() {
@@ -189,7 +189,7 @@ finish() {
         find /dev/shm -name "$tag*" >"$room/log"
         if [ -s "$room/log" ]; then left=1; else left=0; fi
         result $left 'nothing is left in /dev/shm'
-        echo "1..$count"
+        echo "1..$claims"
     fi
     find /dev/shm -name "$tag*" -exec rm -f {} +
     cd /
