@@ -133,6 +133,7 @@ exec 9<>"$room/terminal"
 start() {
     log=$1
     shift
+    : >"$log"
     "$@" <&9 >"$log" 2>&1 9<&- &
     pid=$!
     pids="$pids $pid"
@@ -144,6 +145,7 @@ press_enter() {
 
 end_of() {
     status=0
+    wait_for gone "$1" || kill -9 "$1"
     wait "$1" 2>/dev/null || status=$?
 }
 
