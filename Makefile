@@ -8,7 +8,7 @@ LDLIBS = -pthread -lrt
 programs = $(patsubst %.c,%,$(wildcard *.c extra/*.c bench/*.c))
 
 .DELETE_ON_ERROR:
-.PHONY: all check clean format help FORCE
+.PHONY: all check clean demo format help FORCE
 
 all: $(programs)
 
@@ -24,6 +24,9 @@ $(programs): %: %.c .flags
 check:
 	+@tests/run $(T)
 
+demo:
+	@tests/handout --demo $(D)
+
 clean:
 	rm -f $(programs) .flags
 
@@ -34,6 +37,7 @@ help:
 	@echo 'make              build everything'
 	@echo 'make basic        build one program; all: $(programs)'
 	@echo 'make check        run the tests; make check T=basic runs one'
+	@echo 'make demo         present the handout; make demo D=fsipc one section'
 	@echo 'make clean        remove what make built'
 	@echo 'make format       format the sources with clang-format'
 	@echo 'CC, CFLAGS, CPPFLAGS and LDFLAGS are yours: make CC=clang CFLAGS=-O2'

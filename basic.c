@@ -109,7 +109,7 @@ static void explain_fault(int signal, siginfo_t *info, void *context)
 {
     (void)context;
     const char *rule = "SIGSEGV, nothing is mapped there";
-    if (info->si_code == SEGV_ACCERR) rule = "SIGSEGV, the protection forbids";
+    if (info->si_code == SEGV_ACCERR) rule = "SIGSEGV, protection forbids it";
     if (signal == SIGBUS) rule = "SIGBUS, beyond the end of the file";
     fprintf(stderr, "basic: %s: ", rule);
     locate(stderr, info->si_addr);
