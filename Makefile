@@ -10,10 +10,16 @@ programs = $(patsubst %.c,%,$(wildcard *.c extra/*.c bench/*.c))
 .DELETE_ON_ERROR:
 .PHONY: all check clean demo format help FORCE
 
-all: $(programs)
+all: $(programs) extra/alloc.so
 
 $(programs): %: %.c .flags
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $< $(LDLIBS) -o $@
+
+# The same source as a library to preload, optimised because it is measured.
+extra/alloc: | extra/alloc.so
+extra/alloc.so: extra/alloc.c .flags
+	$(CC) -O2 $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -DPRELOAD -fPIC -shared $< \
+	    $(LDLIBS) -o $@
 
 # Holds the compiler and its flags: when one changes, everything is rebuilt.
 .flags: FORCE
@@ -28,7 +34,7 @@ demo:
 	@tests/handout --demo $(D)
 
 clean:
-	rm -f $(programs) .flags
+	rm -f $(programs) extra/alloc.so .flags
 
 format:
 	clang-format -i *.c extra/*.c bench/*.c
