@@ -179,7 +179,7 @@ static int meet(const char *path, int giving)
     return check(peer, path);
 }
 
-/* All keep both ends: no death is a hang-up, and only the parent tells of it. */
+/* All keep both ends: no death is a hang-up, only the parent tells of it. */
 static void fork_both(const char *text)
 {
     int ends[2], status = 0, parent = getpid();
