@@ -62,10 +62,11 @@ static int usage(void)
 {
     puts("usage: xman [--socket=PATH] [COMMAND]\n"
          "Hand out memory to other processes; without COMMAND, show how.\n"
-         "  manager [--limit=BYTES]  serve until INT or TERM, half of the RAM\n"
+         "  manager [--limit=BYTES]  serve until INT or TERM; all together\n"
+         "                           BYTES at most, or half of the RAM\n"
          "  allocate SIZE            print the ID of a new memory\n"
-         "  put ID, get ID           copy stdin into it, all of it to stdout\n"
-         "  free ID, list            give it back; print every ID and size\n"
+         "  put ID, get ID, free ID  fill it from stdin, print it, free it\n"
+         "  list                     print every ID and size\n"
          "example: xman manager & xman allocate 6; echo hi | xman put 1");
     flush_stdout();
     return 0;
@@ -198,10 +199,9 @@ static int take_place(void)
         S_ISSOCK(status.st_mode) && status.st_uid == geteuid())
         unlink(path);
     umask(077);
-    if (bind(socket, (void *)&address, sizeof address) == -1)
+    if (bind(socket, (void *)&address, sizeof address) == -1 ||
+        close(probe) == -1 || close(place) == -1)
         err(1, "%s", path);
-    close(probe);
-    close(place);
     return socket;
 }
 
@@ -209,9 +209,7 @@ static void end(int signum)
 {
     unlink(path);
     if (directory) rmdir(directory);
-    if (signum == 0) return;
-    signal(signum, SIG_DFL);
-    raise(signum);
+    if (signum != 0) signal(signum, SIG_DFL), raise(signum);
 }
 
 /* Never waits for a client. Unread replies would fill the buffer of one socket:
@@ -294,6 +292,7 @@ static void put(number id)
     if (input == NULL || ferror(stdin)) err(1, "stdin");
     if (length > size) errx(1, "stdin: longer than %llu bytes", size);
     memcpy(memory, input, length);
+    free(input);
 }
 
 /* B frees what A has left, and keeps its mapping. The manager dies with us. */
@@ -364,8 +363,9 @@ int main(int argc, char *argv[])
             printf("%llu %llu\n", id, size);
     } else if (operand && strcmp(command, "allocate") == 0) {
         signal(SIGPIPE, SIG_IGN);
-        printf("%llu\n", id = xman_allocate(operand));
-        if (fflush(stdout) == EOF) warn("stdout"), xman_free(id), exit(1);
+        id = xman_allocate(operand);
+        if (printf("%llu\n", id) < 0 || fflush(stdout) == EOF)
+            warn("stdout"), xman_free(id), exit(1);
     } else if (operand && strcmp(command, "free") == 0) {
         xman_free(operand);
     } else if (operand && strcmp(command, "put") == 0) {
