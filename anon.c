@@ -80,11 +80,14 @@ static long count_lines(const char *text, size_t length)
     return lines;
 }
 
-/* SIGUSR1 has been blocked since before the fork, or it would kill. */
+/* SIGUSR1 has been blocked since before the fork, or it would kill. Others may
+   send it, too: only the parent's counts. */
 static void wait_for_signal(const sigset_t *signals)
 {
-    int signal;
-    if (sigwait(signals, &signal) != 0) errx(1, "sigwait");
+    siginfo_t info = {0};
+    while (info.si_pid != getppid())
+        if (sigwaitinfo(signals, &info) == -1 && errno != EINTR)
+            err(1, "sigwaitinfo");
 }
 
 static void wait_for_semaphore(sem_t *semaphore)
@@ -122,7 +125,7 @@ int main(int argc, char *argv[])
     if (argc > optind + 1) errx(2, "want one FILE at most; try --help");
 
     guard_streams();
-    size_t length;
+    size_t length = 0;
     if (argc > optind) text = map_file(argv[optind], &length);
     struct page *page =
         mmap(NULL, sizeof *page, prot, flags | MAP_ANONYMOUS, -1, 0);

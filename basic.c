@@ -8,7 +8,6 @@
  *     +--------------------+        +--------------------+
  *     MAP_SHARED: the same page, seen by every process that maps the file
  *     MAP_PRIVATE: the first write to a page gives the process its own copy
- *
  *     ./basic /tmp/poem.txt
  *     ./basic --length=8192 --read=4096 /tmp/poem.txt
  * mmap(2); proc_pid_maps(5) explains the lines that say what lies where.
@@ -67,7 +66,7 @@ static long long parse_bytes(const char *text)
 {
     char *end;
     long long number = strtoll(text, &end, 10);
-    if (!isdigit((unsigned char)*text) || *end || number >= PTRDIFF_MAX)
+    if (!isdigit((unsigned char)*text) || *end || number > PTRDIFF_MAX / 2)
         errx(2, "%s: not a number of bytes", text);
     return number;
 }
@@ -99,12 +98,13 @@ static void locate(FILE *stream, void *at)
             file_size(), at);
     while (maps && fgets(line, sizeof line, maps))
         if (sscanf(line, "%p-%p", &from, &to) == 2 && from <= at && at < to)
-            fprintf(stream, "  in %s", line);
+            fprintf(stream, "  in %.*s %s", (int)strcspn(line, " ") + 5, line,
+                    strpbrk(line, "/[") ? strpbrk(line, "/[") : "no file\n");
     if (maps) fclose(maps);
 }
 
-/* The fault is in our own load or store, never inside malloc(): stdio is safe.
-   Returning runs the instruction again; SA_RESETHAND lets it kill then. */
+/* The fault is never inside malloc(), so stdio works here. Returning runs the
+   instruction again; because of SA_RESETHAND it then kills. */
 static void explain_fault(int signal, siginfo_t *info, void *context)
 {
     (void)context;
@@ -169,8 +169,8 @@ int main(int argc, char *argv[])
         case 'p': prot = parse_prot(optarg); break;
         case 'o': offset = parse_bytes(optarg); break;
         case 'l': length = parse_bytes(optarg); break;
-        case 'w': writing = 1; /* fall through */
-        case 'r': touched = parse_bytes(optarg); break;
+        case 'r':
+        case 'w': touched = parse_bytes(optarg), writing = option == 'w'; break;
         case 'h': usage(); break;
         case '?': return 2;
         }
@@ -189,7 +189,7 @@ int main(int argc, char *argv[])
     const long long rest = file_size() > offset ? file_size() - offset : 0;
     if (length == -1) length = rest;
     const long long in_file = length < rest ? length : rest;
-    if (cat) length = in_file > 0 ? in_file : 1;
+    if (cat) length = in_file > 0 ? in_file : 1, pause = 0;
 
     /* A mapping begins at a page of the file: round down, and add the rest. */
     const long long extra = offset % sysconf(_SC_PAGESIZE);

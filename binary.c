@@ -7,7 +7,6 @@
  *     | id | name | bal. | id | name | bal. | id | name | bal. | ...
  *     +----+------+------+----+------+------+----+------+------+
  *     records[0]         records[1]         records[2].balance += 50.50
- *
  *     ./binary /tmp/database.bin && xxd -c 40 /tmp/database.bin
  *     ./binary --unchecked /tmp/database.bin 10 50.50
  */
@@ -32,6 +31,8 @@ struct record {
     double balance;
 };
 _Static_assert(sizeof(struct record) == 40, "one row of xxd -c 40");
+
+static sigset_t all_signals; /* they wait while a file is created */
 
 static void flush_stdout(void)
 {
@@ -80,7 +81,7 @@ static int open_locked(const char *path, uint32_t count)
         err(1, "%s", path);
     if (!S_ISREG(status.st_mode)) errx(1, "%s: not a regular file", path);
     if (status.st_size > 0 || !creation) return fd;
-    signal(SIGXFSZ, SIG_IGN);
+    sigprocmask(SIG_BLOCK, &all_signals, NULL);
     errno = posix_fallocate(fd, 0, (off_t)count * sizeof(struct record));
     if (errno == 0) return fd;
     if (ftruncate(fd, 0) == 0 && created) unlink(path);
@@ -88,12 +89,9 @@ static int open_locked(const char *path, uint32_t count)
 }
 
 /* Record 1 gets its id last: a run that finds a 0 there knows that this one
-   was killed, and fills the file anew. Lesser signals wait meanwhile. */
+   was killed, and fills the file again. */
 static void fill(struct record *records, uint32_t count)
 {
-    sigset_t all;
-    sigfillset(&all);
-    sigprocmask(SIG_BLOCK, &all, NULL);
     for (uint32_t i = count; i-- > 0;) {
         snprintf(records[i].name, sizeof records[i].name, "User_%u", i + 1);
         records[i].balance = 100.0 * (i + 1);
@@ -109,11 +107,10 @@ static void pay(struct record *records, uint32_t id, double bonus, int fd)
     printf("paying %.2f to record %u, at byte %ld: ", bonus, id, byte);
     flush_stdout();
     *balance += bonus;
-    printf("%.2f in memory, ", *balance);
-    if (pread(fd, &in_file, sizeof in_file, byte) > 0)
-        printf("%.2f in the file\n", in_file);
-    else
-        printf("nothing in the file\n");
+    const int same =
+        pread(fd, &in_file, sizeof in_file, byte) > 0 && in_file == *balance;
+    printf("%.2f in memory, %s in the file\n", *balance,
+           same ? "the same" : "nothing");
 }
 
 static void print_table(const struct record *records, uint32_t count)
@@ -136,28 +133,31 @@ int main(int argc, char *argv[])
                                      {"records", 1, NULL, 'r'},
                                      {"unchecked", 0, &unchecked, 1},
                                      {NULL, 0, NULL, 0}};
-    while ((option = getopt_long_only(argc, argv, "", options, NULL)) != -1)
-        switch (option) {
-        case 'h': usage(); break;
-        case 'r': count = parse_number(optarg); break;
-        case '?': return 2;
-        }
+    while ((option = getopt_long_only(argc, argv, "", options, NULL)) != -1) {
+        if (option == 'h') usage();
+        if (option == 'r') count = parse_number(optarg);
+        if (option == '?') return 2;
+    }
     argc -= optind, argv += optind;
     if (argc != 1 && argc != 3) errx(2, "want FILE [ID BONUS]; try --help");
     if (argc == 3) id = parse_number(argv[1]);
     char rest;
-    if (argc == 3 && sscanf(argv[2], "%lf%c", &bonus, &rest) != 1)
-        errx(2, "%s: not an amount", argv[2]);
+    if (argc == 3 && (sscanf(argv[2], "%lf%c", &bonus, &rest) != 1 ||
+                      !(bonus > -1e9 && bonus < 1e9)))
+        errx(2, "%s: not an amount below 1e9", argv[2]);
 
     guard_streams();
+    sigfillset(&all_signals);
     int fd = open_locked(argv[0], id <= count || unchecked ? count : 0);
     off_t size = lseek(fd, 0, SEEK_END);
     if (size % sizeof(struct record) != 0) errx(1, "%s: cut records", argv[0]);
     count = size / sizeof(struct record);
-    if (id > count && !unchecked) errx(1, "no record %u of %u", id, count);
+    if (id > count && !unchecked) errx(1, "%s: no record %u", argv[0], id);
     struct record *records = mmap(NULL, size, prot, flags, fd, 0);
     if (records == MAP_FAILED) err(1, "%s", argv[0]);
-    if (records[0].id == 0) fill(records, count);
+    if (records[0].id == 0 && records[count - 1].id <= count)
+        fill(records, count);
+    sigprocmask(SIG_UNBLOCK, &all_signals, NULL);
     if (records[0].id != 1) errx(1, "%s: not a database of ours", argv[0]);
     pay(records, id, bonus, fd);
     print_table(records, count);

@@ -6,7 +6,6 @@
  *     load  7    <-------- 7 -------->   load  7
  *     add   8                            add   8
  *     store 8    --------> 8 <--------   store 8     8, and not 9
- *
  *     ./fsipc --step /tmp/counter.bin
  *     ./fsipc --jobs=2 --count=10000000 /tmp/counter.bin
  */
@@ -15,7 +14,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -31,7 +29,8 @@
 #include <unistd.h>
 
 static const int prot = PROT_READ | PROT_WRITE;
-static int fd, me; /* of each process: the file it opened, its number from 1 */
+static int fd, created,
+    me; /* of each process: the file it opened, its number from 1 */
 static _Atomic int *turn; /* shared: 0 before the start, then whose it is */
 
 static void flush_stdout(void)
@@ -43,9 +42,8 @@ static void usage(void)
 {
     puts("usage: fsipc [--sync=none|atomic|flock|batch] [--jobs=N]\n"
          "             [--count=N] [--private] [--step] FILE\n"
-         "Let --jobs processes (1) count up the 4 bytes of FILE, each --count\n"
-         "times (1000000000; flock: 1000000). --private leaves FILE as it is.\n"
-         "--step forces two processes into the order that loses an update.\n"
+         "Let --jobs processes (1) each add 1 to the 4 bytes of FILE --count\n"
+         "(1000000000) times. --private spares FILE, --step loses an update.\n"
          "example: fsipc --jobs=2 --sync=atomic /tmp/counter.bin");
     flush_stdout();
     exit(0);
@@ -107,7 +105,7 @@ static void count_in_turns(void *shared, uint32_t times)
     static const char *const steps[] = {"load ", "add  ", "store"};
     volatile uint32_t *counter = shared, value = 0;
     for (uint32_t i = 0; i < 3 * times; i++) {
-        while (*turn != me) sched_yield();
+        while (*turn != me) usleep(1);
         if (i == 0) value = *counter;
         if (i == 1) value = value + 1;
         if (i == 2) *counter = value;
@@ -120,15 +118,17 @@ typedef void counting(void *shared, uint32_t times);
 static const struct method {
     const char *name;
     counting *count;
-} methods[] = {{"none", count_plainly},  {"atomic", count_atomically},
-               {"flock", count_locked},  {"batch", count_in_a_batch},
-               {"step", count_in_turns}, {NULL, NULL}};
+} methods[] = {{"none", count_plainly},
+               {"atomic", count_atomically},
+               {"flock", count_locked},
+               {"batch", count_in_a_batch},
+               {NULL, NULL}};
 
 static void *map_counter(const char *path, int flags)
 {
     struct stat status;
     fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    const int created = fd != -1;
+    created = fd != -1;
     if (fd == -1) fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
     if (fd == -1 || fstat(fd, &status) == -1) err(1, "%s", path);
     if (!S_ISREG(status.st_mode) || (status.st_size & ~4) != 0)
@@ -146,75 +146,74 @@ static void *map_counter(const char *path, int flags)
 static void start(const char *path, int flags, uint32_t times, counting *count)
 {
     pid_t parent = getpid(), child = fork();
+    if (child == -1 && created) unlink(path);
     if (child == -1) err(1, "fork");
     if (child > 0) return;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) exit(1);
     uint32_t *counter = map_counter(path, flags);
-    while (*turn == 0) sched_yield();
+    while (*turn == 0) usleep(1);
     count(counter, times);
     if (flags == MAP_PRIVATE) printf("in my own copy: %u\n", *counter);
     exit(0);
 }
 
-/* When one has failed, this process ends with an error, and the others too. */
 static void wait_for(int jobs, volatile uint32_t *counter)
 {
-    const int live = isatty(STDOUT_FILENO);
     for (int status = 0; jobs > 0;) {
-        pid_t child = waitpid(-1, &status, live ? WNOHANG : 0);
+        pid_t child = waitpid(-1, &status, isatty(1) ? WNOHANG : 0);
         if (child == -1 || status != 0) errx(1, "process %d: failed", child);
         if (child > 0) jobs--;
-        if (live) printf("\r%10u\r", *counter), fflush(stdout), usleep(20000);
+        if (isatty(1))
+            printf("\r%10u\r", *counter), fflush(stdout), usleep(20000);
     }
 }
 
 int main(int argc, char *argv[])
 {
-    int flags = MAP_SHARED, jobs = 1, option;
+    int flags = MAP_SHARED, jobs = 1, step = 0, option;
     uint32_t times = 0;
     const char *sync = "none";
     const struct method *method = methods;
     const struct option options[] = {
         {"count", 1, NULL, 'c'}, {"help", 0, NULL, 'h'},
         {"jobs", 1, NULL, 'j'},  {"private", 0, &flags, MAP_PRIVATE},
-        {"step", 0, NULL, 't'},  {"sync", 1, NULL, 's'},
+        {"step", 0, &step, 1},   {"sync", 1, NULL, 's'},
         {NULL, 0, NULL, 0}};
     guard_streams();
-    while ((option = getopt_long_only(argc, argv, "", options, NULL)) != -1)
-        switch (option) {
-        case 'c': times = parse_number(optarg, UINT32_MAX); break;
-        case 'h': usage(); break;
-        case 'j': jobs = parse_number(optarg, 1000); break;
-        case 's': sync = optarg; break;
-        case 't': sync = "step"; break;
-        case '?': return 2;
-        }
+    while ((option = getopt_long_only(argc, argv, "", options, NULL)) != -1) {
+        if (option == 'c') times = parse_number(optarg, UINT32_MAX);
+        if (option == 'h') usage();
+        if (option == 'j') jobs = parse_number(optarg, 1000);
+        if (option == 's') sync = optarg;
+        if (option == '?') return 2;
+    }
     const char *path = argv[optind];
     while (method->name && strcmp(method->name, sync) != 0) method++;
-    if (argc != optind + 1 || !method->name)
-        errx(2, "want one FILE, and a known --sync; try --help");
+    if (argc != optind + 1) errx(2, "want one FILE; try --help");
+    if (!method->name) errx(2, "--sync=%s: unknown; try --help", sync);
     if (times == 0) times = method->count == count_locked ? 1e6 : 1e9;
-    if (method->count == count_in_turns) jobs = 2, times = 1;
+    if (step) jobs = 2, times = 1;
     const uint64_t total = (uint64_t)jobs * times;
-    if (total > UINT32_MAX) errx(2, "4 bytes cannot hold %ju", total);
-
+    if (total > UINT32_MAX) errx(2, "%s: 4 bytes cannot hold %ju", path, total);
     volatile uint32_t *counter = map_counter(path, MAP_SHARED);
     const uint64_t expected = *counter + total;
     if (expected > UINT32_MAX) errx(1, "%s: no room for %ju", path, expected);
     turn = mmap(NULL, sizeof *turn, prot, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (turn == MAP_FAILED) err(1, "mmap");
     setvbuf(stdout, NULL, _IOLBF, 0);
-    for (me = 1; me <= jobs; me++) start(path, flags, times, method->count);
+    for (me = 1; me <= jobs; me++)
+        start(path, flags, times, step ? count_in_turns : method->count);
     struct timespec begin, end;
     clock_gettime(CLOCK_MONOTONIC, &begin);
     *turn = 1;
     wait_for(jobs, counter);
     clock_gettime(CLOCK_MONOTONIC, &end);
     double ns = (end.tv_sec - begin.tv_sec) * 1e9 + end.tv_nsec - begin.tv_nsec;
-    if (*counter > expected) puts("others have counted, too");
     const double lost = (double)expected - *counter;
-    printf("[%d] expected %ju, actual %u, lost %.0f (%.1f%%), %.2f ns each\n",
-           getpid(), expected, *counter, lost, 100 * lost / total, ns / total);
+    printf("[%d] expected %ju, actual %u", getpid(), expected, *counter);
+    if (lost < 0) printf(": others have counted, too\n");
+    if (lost >= 0) printf(", lost %.0f (%.1f%%)\n", lost, 100 * lost / total);
+    if (!step) printf("[%d] %.2f ns per increment\n", getpid(), ns / total);
     flush_stdout();
 }

@@ -129,6 +129,7 @@ int main(int argc, char *argv[])
     }
     if (argc > optind) errx(2, "%s: not an option; try --help", argv[optind]);
 
+    if (mode == WRITE && fcntl(STDIN_FILENO, F_GETFD) == -1) err(1, "stdin");
     guard_streams();
     if (mode == CLOBBER) {
         clobber(prot);

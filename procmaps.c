@@ -105,7 +105,7 @@ static void draw(struct mapping *maps, int count, struct region *regions)
                strcmp(maps[i - 1].name, maps[i].name) == 0)
             i--;
         const size_t start = maps[i].start;
-        const size_t below = i > 0 ? maps[i - 1].end : start;
+        const size_t below = i > 0 ? maps[i - 1].end : 0;
         print_row(start, end - start, '|', maps[i].name);
         for (struct region *r = regions; r->what; r++)
             if (start <= r->address && r->address < end)

@@ -70,7 +70,7 @@ static void end_by_signal(int signal)
 
 static void remove_object_at_the_end(void)
 {
-    const int signals[] = {SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM};
+    const int signals[] = {SIGBUS, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM};
     const struct sigaction action = {.sa_handler = end_by_signal,
                                      .sa_flags = SA_RESETHAND};
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
