@@ -6,7 +6,6 @@
  *     producer ---> |  /dev/shm/hello_shm  | ---> consumer
  *                   +----------------------+
  *     It stays until shm_unlink(), also when no process uses it.
- *
  *     ./shm_basic arbiter
  *     watch -n0.1 xxd /dev/shm/hello_shm       in another terminal
  *     ./shm_basic producer hello && ./shm_basic consumer
@@ -28,6 +27,7 @@ enum { SIZE = 128 }; /* bytes: 8 rows of xxd */
 
 static const char *name = "/hello_shm";
 static volatile sig_atomic_t owned; /* to be removed, whatever ends us */
+static int fd;
 
 static void flush_stdout(void)
 {
@@ -50,16 +50,16 @@ static void usage(void)
 /* With stdout closed, open() would return 1: printf() would fill the file. */
 static void guard_streams(void)
 {
-    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-        if (fcntl(fd, F_GETFD) == -1 && open("/dev/null", O_RDWR) != 0)
+    for (int i = STDIN_FILENO; i <= STDERR_FILENO; i++)
+        if (fcntl(i, F_GETFD) == -1 && open("/dev/null", O_RDWR) != 0)
             errx(1, "stdout or stderr: closed");
 }
 
-/* Called in a signal handler, too: shm_unlink() is an unlink(2) on Linux. */
+/* Also in signal handlers; only what is still ours, no other of this name. */
 static void remove_object(void)
 {
-    if (owned) shm_unlink(name);
-    owned = 0;
+    struct stat status;
+    if (owned && fstat(fd, &status) == 0 && status.st_nlink) shm_unlink(name);
 }
 
 static void end_by_signal(int signal)
@@ -83,7 +83,7 @@ static char *map_object(int create, int excl)
 {
     int prot = PROT_READ | PROT_WRITE, flags = MAP_SHARED;
     struct stat status;
-    int fd = create ? shm_open(name, O_RDWR | O_CREAT | O_EXCL, 0600) : -1;
+    fd = create ? shm_open(name, O_RDWR | O_CREAT | O_EXCL, 0600) : -1;
     const int found = fd == -1;
     owned = !found;
     if (found) fd = shm_open(name, O_RDWR, 0);

@@ -8,7 +8,6 @@
  *     writes -4  ----> | started           | <---- writes -2
  *                      +-------------------+
  *     arbiter: the rope should be where the pulls say. Is it?
- *
  *     ./shm_tug arbiter
  *     ./shm_tug left & ./shm_tug right &      in another terminal
  */
@@ -25,7 +24,6 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { LEFT, RIGHT, TO_WIN = 20 /* steps */ };
@@ -48,9 +46,9 @@ static void flush_stdout(void)
 static void usage(void)
 {
     puts("usage: shm_tug [--name=/NAME] [--lock] [--seconds=N] ROLE\n"
-         "ROLE is arbiter, with whom --lock lets everybody use a mutex, left\n"
-         "or right. N is the longest game, or wait of a player (10).\n"
-         "example: shm_tug arbiter & shm_tug left & shm_tug right");
+         "ROLE: arbiter (--lock lets all use a mutex), left or right\n"
+         "N: the longest game, or the longest wait of a player (10)\n"
+         "example: shm_tug arbiter & sleep 1; shm_tug left & shm_tug right");
     flush_stdout();
     exit(0);
 }
@@ -63,9 +61,11 @@ static void guard_streams(void)
             errx(1, "stdout or stderr: closed");
 }
 
+/* Only what is still ours: somebody may have removed it, and made another. */
 static void remove_game(void)
 {
-    shm_unlink(name);
+    struct stat status;
+    if (fstat(fd, &status) == 0 && status.st_nlink > 0) shm_unlink(name);
 }
 
 static void end_by_signal(int number)
@@ -123,7 +123,9 @@ static void play(struct game *game, int side, int seconds)
     printf("[%d] waits for the start, at most %d s\n", getpid(), seconds);
     alarm(seconds); /* SIGALRM ends a player to whom nothing happens */
     while (!game->ready) usleep(1000);
-    if (game->joined[side]++ > 0) errx(1, "this side has its player");
+    int other = game->joined[side];
+    if (other > 0 && kill(other, 0) == 0) errx(1, "%d plays there", other);
+    game->joined[side] = getpid();
     if (!game->locked)
         while (!game->started) continue; /* with -O2, it is read only once */
     while (arbiter_lives()) {
@@ -144,37 +146,41 @@ static void play(struct game *game, int side, int seconds)
 /* The rope must be where the pulls say. Each update that is lost moves it. */
 static void arbitrate(struct game *game, int seconds)
 {
-    int rope, should, off = 0, lost = 0;
+    int rope, place = 0, should = 0, off = 0, lost = 0;
+    const int live = isatty(STDOUT_FILENO);
     while (!game->joined[LEFT] || !game->joined[RIGHT]) usleep(1000);
-    const time_t end = time(NULL) + seconds;
+    alarm(seconds + 5); /* should a player be stopped while it has the lock */
     lock(game);
     game->started = 1;
     unlock(game);
-    do {
-        usleep(33 * 1000);
+    for (int frame = 0; frame < 30 * seconds && abs(place) < TO_WIN; frame++) {
+        usleep(1000000 / 30);
         lock(game);
         rope = game->rope;
         should = game->pulls[RIGHT] - game->pulls[LEFT];
         unlock(game);
         lost += abs(should - rope - off);
         off = should - rope;
-        if (isatty(STDOUT_FILENO))
-            printf("|%*s#%*s| lost %d \r", TO_WIN + rope, "", TO_WIN - rope, "",
-                   lost);
-    } while (abs(rope) < TO_WIN && time(NULL) <= end);
-    printf("%s %s: rope at %d, by the pulls %d: lost at least %d of %d\n",
-           rope == 0  ? "nobody"
-           : rope < 0 ? "left"
-                      : "right",
-           abs(rope) < TO_WIN ? "leads" : "wins", rope, should, lost,
+        place = rope < -TO_WIN ? -TO_WIN : rope > TO_WIN ? TO_WIN : rope;
+        if (live)
+            printf("|%*s#%*s| by the pulls %d, lost %d \r", TO_WIN + place, "",
+                   TO_WIN - place, "", should, lost);
+    }
+    printf("%s%s %s: rope at %d, by the pulls %d: lost about %d of %d\n",
+           live ? "\n" : "",
+           place == 0  ? "nobody"
+           : place < 0 ? "left"
+                       : "right",
+           abs(place) < TO_WIN ? "leads" : "wins", should - off, should, lost,
            game->pulls[LEFT] + game->pulls[RIGHT]);
 }
 
 static struct game *create_game(int locked)
 {
-    const int signals[] = {SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM};
+    const int signals[] = {SIGALRM, SIGBUS,  SIGHUP, SIGINT,
+                           SIGPIPE, SIGQUIT, SIGTERM};
     struct game *game = open_game(O_CREAT);
-    for (int i = 0; i < 5; i++) signal(signals[i], end_by_signal);
+    for (int i = 0; i < 7; i++) signal(signals[i], end_by_signal);
     pthread_mutexattr_t robust;
     memset(game, 0, sizeof *game);
     pthread_mutexattr_init(&robust);
@@ -210,6 +216,7 @@ int main(int argc, char *argv[])
         errx(2, "want arbiter, left or right; try --help");
 
     guard_streams();
+    signal(SIGXFSZ, SIG_IGN);
     setvbuf(stdout, NULL, _IONBF, 0);
     srand(getpid());
     if (left || right)
