@@ -75,11 +75,6 @@ static void end_by_signal(int number)
     raise(number);
 }
 
-static int arbiter_lives(void)
-{
-    return flock(fd, LOCK_SH | LOCK_NB) == -1;
-}
-
 /* With O_CREAT for the arbiter, who takes over what a dead one has left. */
 static struct game *open_game(int creation)
 {
@@ -88,7 +83,7 @@ static struct game *open_game(int creation)
     struct stat status;
     fd = shm_open(name, O_RDWR | creation, 0600);
     if (fd == -1 && errno != ENOENT) err(1, "%s", name);
-    if (fd == -1 || (!creation && !arbiter_lives()))
+    if (fd == -1 || (!creation && flock(fd, LOCK_SH | LOCK_NB) == 0))
         errx(1, "%s: start the arbiter first", name);
     if (fstat(fd, &status) == -1 || !S_ISREG(status.st_mode) ||
         status.st_uid != geteuid() ||
@@ -128,7 +123,7 @@ static void play(struct game *game, int side, int seconds)
     game->joined[side] = getpid();
     if (!game->locked)
         while (!game->started) continue; /* with -O2, it is read only once */
-    while (arbiter_lives()) {
+    while (flock(fd, LOCK_SH | LOCK_NB) == -1) { /* the arbiter has it */
         lock(game);
         if (game->started) {
             alarm(seconds);
@@ -166,21 +161,18 @@ static void arbitrate(struct game *game, int seconds)
             printf("|%*s#%*s| by the pulls %d, lost %d \r", TO_WIN + place, "",
                    TO_WIN - place, "", should, lost);
     }
+    const char *const sides[] = {"left", "nobody", "right"};
     printf("%s%s %s: rope at %d, by the pulls %d: lost about %d of %d\n",
-           live ? "\n" : "",
-           place == 0  ? "nobody"
-           : place < 0 ? "left"
-                       : "right",
+           live ? "\n" : "", sides[1 + (place > 0) - (place < 0)],
            abs(place) < TO_WIN ? "leads" : "wins", should - off, should, lost,
            game->pulls[LEFT] + game->pulls[RIGHT]);
 }
 
 static struct game *create_game(int locked)
 {
-    const int signals[] = {SIGALRM, SIGBUS,  SIGHUP, SIGINT,
-                           SIGPIPE, SIGQUIT, SIGTERM};
+    int ends[] = {SIGALRM, SIGBUS, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM};
     struct game *game = open_game(O_CREAT);
-    for (int i = 0; i < 7; i++) signal(signals[i], end_by_signal);
+    for (int i = 0; i < 7; i++) signal(ends[i], end_by_signal);
     pthread_mutexattr_t robust;
     memset(game, 0, sizeof *game);
     pthread_mutexattr_init(&robust);
