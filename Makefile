@@ -41,7 +41,7 @@ format:
 
 help:
 	@echo 'make              build everything'
-	@echo 'make basic        build one program; all: $(programs)'
+	@echo 'make basic        build one program; make extra/guard likewise'
 	@echo 'make check        run the tests; make check T=basic runs one'
 	@echo 'make demo         present the handout; make demo D=fsipc one section'
 	@echo 'make clean        remove what make built'

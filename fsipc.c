@@ -158,14 +158,13 @@ static void start(const char *path, int flags, uint32_t times, counting *count)
     exit(0);
 }
 
-static void wait_for(int jobs, volatile uint32_t *counter)
+static void wait_for(int jobs, volatile uint32_t *counter, int live)
 {
     for (int status = 0; jobs > 0;) {
-        pid_t child = waitpid(-1, &status, isatty(1) ? WNOHANG : 0);
+        pid_t child = waitpid(-1, &status, live ? WNOHANG : 0);
         if (child == -1 || status != 0) errx(1, "process %d: failed", child);
         if (child > 0) jobs--;
-        if (isatty(1))
-            printf("\r%10u\r", *counter), fflush(stdout), usleep(20000);
+        if (live) printf("\r%10u\r", *counter), fflush(stdout), usleep(2000);
     }
 }
 
@@ -201,13 +200,14 @@ int main(int argc, char *argv[])
     if (expected > UINT32_MAX) errx(1, "%s: no room for %ju", path, expected);
     turn = mmap(NULL, sizeof *turn, prot, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (turn == MAP_FAILED) err(1, "mmap");
+    const int live = !step && tcgetpgrp(STDOUT_FILENO) == getpgrp();
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (me = 1; me <= jobs; me++)
         start(path, flags, times, step ? count_in_turns : method->count);
     struct timespec begin, end;
     clock_gettime(CLOCK_MONOTONIC, &begin);
     *turn = 1;
-    wait_for(jobs, counter);
+    wait_for(jobs, counter, live);
     clock_gettime(CLOCK_MONOTONIC, &end);
     double ns = (end.tv_sec - begin.tv_sec) * 1e9 + end.tv_nsec - begin.tv_nsec;
     const double lost = (double)expected - *counter;
