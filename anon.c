@@ -12,7 +12,7 @@
  *     ./anon procmaps.c
  *     ./anon --private            after fork() each has its own page
  *
- * mmap(2), fork(2), sigwait(3), sem_overview(7)
+ * mmap(2), fork(2), sigwaitinfo(2), sem_overview(7)
  */
 #define _GNU_SOURCE
 #define _FILE_OFFSET_BITS 64
@@ -73,27 +73,31 @@ static const char *map_file(const char *path, size_t *length)
     return text;
 }
 
+static void stop_counting(int number)
+{
+    (void)number;
+    errx(1, "the file has been truncated");
+}
+
 static long count_lines(const char *text, size_t length)
 {
     long lines = 0;
+    signal(SIGBUS, stop_counting);
     for (size_t i = 0; i < length; i++) lines += text[i] == '\n';
     return lines;
 }
 
-/* SIGUSR1 has been blocked since before the fork, or it would kill. Others may
-   send it, too: only the parent's counts. */
-static void wait_for_signal(const sigset_t *signals)
+/* SIGUSR1 was blocked before the fork. Only the parent's counts. */
+static void wait_for_signal(const sigset_t *set)
 {
     siginfo_t info = {0};
     while (info.si_pid != getppid())
-        if (sigwaitinfo(signals, &info) == -1 && errno != EINTR)
-            err(1, "sigwaitinfo");
+        if (sigwaitinfo(set, &info) == -1 && errno != EINTR) err(1, "sigwait");
 }
 
 static void wait_for_semaphore(sem_t *semaphore)
 {
-    while (sem_wait(semaphore) == -1)
-        if (errno != EINTR) err(1, "sem_wait");
+    while (sem_wait(semaphore) == -1 && errno == EINTR) continue;
 }
 
 static void answer(struct page *page)
@@ -105,14 +109,14 @@ static void answer(struct page *page)
 int main(int argc, char *argv[])
 {
     int prot = PROT_READ | PROT_WRITE;
-    int flags = MAP_SHARED;
+    int flags = MAP_SHARED | MAP_ANONYMOUS, option;
     const char *notify = "signal", *text = NULL;
-    const struct option options[] = {{"help", 0, NULL, 'h'},
-                                     {"notify", 1, NULL, 'n'},
-                                     {"private", 0, &flags, MAP_PRIVATE},
-                                     {0}};
-    for (int option;
-         (option = getopt_long_only(argc, argv, "", options, NULL)) != -1;) {
+    const struct option options[] = {
+        {"help", 0, NULL, 'h'},
+        {"notify", 1, NULL, 'n'},
+        {"private", 0, &flags, MAP_PRIVATE | MAP_ANONYMOUS},
+        {0}};
+    while ((option = getopt_long_only(argc, argv, "", options, NULL)) != -1) {
         if (option == 'n') notify = optarg;
         if (option == 'h') usage();
         if (option == '?') return 2;
@@ -120,15 +124,14 @@ int main(int argc, char *argv[])
     const int by_semaphore = strcmp(notify, "semaphore") == 0;
     if (!by_semaphore && strcmp(notify, "signal") != 0)
         errx(2, "--notify=%s: not signal or semaphore", notify);
-    if (by_semaphore && flags == MAP_PRIVATE)
+    if (by_semaphore && flags & MAP_PRIVATE)
         errx(2, "--private: the semaphore would be private, too");
     if (argc > optind + 1) errx(2, "want one FILE at most; try --help");
 
     guard_streams();
     size_t length = 0;
     if (argc > optind) text = map_file(argv[optind], &length);
-    struct page *page =
-        mmap(NULL, sizeof *page, prot, flags | MAP_ANONYMOUS, -1, 0);
+    struct page *page = mmap(NULL, sizeof *page, prot, flags, -1, 0);
     if (page == MAP_FAILED || sem_init(&page->written, 1, 0) == -1)
         err(1, "mmap");
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -147,11 +150,8 @@ int main(int argc, char *argv[])
         answer(page);
         return 0;
     }
-    if (text)
-        snprintf(page->question, sizeof page->question, "%ld lines",
-                 count_lines(text, length));
-    else
-        strcpy(page->question, "greetings from your parent");
+    strcpy(page->question, "greetings from your parent");
+    if (text) sprintf(page->question, "%ld lines", count_lines(text, length));
     printf("[parent %d] writes \"%s\"\n", parent, page->question);
     if ((by_semaphore ? sem_post(&page->written) : kill(child, SIGUSR1)) == -1)
         err(1, "notify");

@@ -104,11 +104,11 @@ static void pay(struct record *records, uint32_t id, double bonus, int fd)
 {
     double in_file, *balance = &records[id - 1].balance;
     const long byte = (char *)balance - (char *)records;
-    printf("paying %.2f to record %u, at byte %ld: ", bonus, id, byte);
+    printf("paying %.2f to record %u, at byte %ld of %ld: ", bonus, id, byte,
+           (long)lseek(fd, 0, SEEK_END));
     flush_stdout();
     *balance += bonus;
-    const int same =
-        pread(fd, &in_file, sizeof in_file, byte) > 0 && in_file == *balance;
+    const int same = pread(fd, &in_file, 8, byte) == 8 && in_file == *balance;
     printf("%.2f in memory, %s in the file\n", *balance,
            same ? "the same" : "nothing");
 }
