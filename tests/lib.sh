@@ -187,15 +187,20 @@ finish() {
         kill -9 "$pid" 2>/dev/null || :
         wait "$pid" 2>/dev/null || :
     done
+    cd / # or this shell would be one of them:
+    for process in /proc/[0-9]*; do
+        case $(readlink "$process/cwd") in
+            "$room"/*) kill -9 "${process#/proc/}" 2>/dev/null || : ;;
+        esac
+    done
     if [ $status = 0 ]; then
         find /dev/shm -name "$tag*" >"$room/log"
         if [ -s "$room/log" ]; then left=1; else left=0; fi
         result $left 'nothing is left in /dev/shm'
         echo "1..$claims"
     fi
-    find /dev/shm -name "$tag*" -exec rm -f {} +
-    cd /
-    rm -rf "$room"
+    find /dev/shm -maxdepth 1 -name "$tag*" -exec rm -rf {} +
+    wait_for rm -rf "$room" || :
     [ $status != 0 ] || [ $failures = 0 ] || status=1
     exit $status
 }
