@@ -183,15 +183,16 @@ full_disk() {
 finish() {
     status=$?
     trap - EXIT
+    trap '' HUP INT TERM
     for pid in $pids; do
         kill -9 "$pid" 2>/dev/null || :
         wait "$pid" 2>/dev/null || :
     done
-    cd / # or this shell would be one of them:
-    for process in /proc/[0-9]*; do
-        case $(readlink "$process/cwd") in
-            "$room"/*) kill -9 "${process#/proc/}" 2>/dev/null || : ;;
-        esac
+    # And what these have started: all that runs in the room but this shell.
+    cd /
+    for process in $(find /proc/[0-9]*/cwd -maxdepth 0 -lname "$room/*" \
+        2>/dev/null | cut -d / -f 3); do
+        kill -9 "$process" 2>/dev/null || :
     done
     if [ $status = 0 ]; then
         find /dev/shm -name "$tag*" >"$room/log"
