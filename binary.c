@@ -77,6 +77,7 @@ static int open_locked(const char *path, uint32_t count)
     int fd = open(path, flags | creation, 0600);
     const int created = creation && fd != -1;
     if (fd == -1 && errno == EEXIST) fd = open(path, flags);
+    if (fd == -1 && !creation) errx(1, "%s: has no such record", path);
     if (fd == -1 || flock(fd, LOCK_EX) == -1 || fstat(fd, &status) == -1)
         err(1, "%s", path);
     if (!S_ISREG(status.st_mode)) errx(1, "%s: not a regular file", path);
@@ -124,8 +125,7 @@ static void print_table(const struct record *records, uint32_t count)
 
 int main(int argc, char *argv[])
 {
-    int prot = PROT_READ | PROT_WRITE;
-    int flags = MAP_SHARED;
+    int prot = PROT_READ | PROT_WRITE, flags = MAP_SHARED;
     int unchecked = 0, option;
     uint32_t count = 5, id = 3;
     double bonus = 50.50;
