@@ -77,7 +77,8 @@ static int open_locked(const char *path, uint32_t count)
     int fd = open(path, flags | creation, 0600);
     const int created = creation && fd != -1;
     if (fd == -1 && errno == EEXIST) fd = open(path, flags);
-    if (fd == -1 && !creation) errx(1, "%s: has no such record", path);
+    if (fd == -1 && errno == ENOENT && !creation)
+        errx(1, "%s: no record", path);
     if (fd == -1 || flock(fd, LOCK_EX) == -1 || fstat(fd, &status) == -1)
         err(1, "%s", path);
     if (!S_ISREG(status.st_mode)) errx(1, "%s: not a regular file", path);
