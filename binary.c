@@ -72,17 +72,16 @@ static uint32_t parse_number(const char *text)
 static int open_locked(const char *path, uint32_t count)
 {
     const int flags = O_RDWR | O_CLOEXEC | O_NONBLOCK;
-    const int creation = count > 0 ? O_CREAT | O_EXCL : 0;
+    const int create = count > 0 ? O_CREAT | O_EXCL : 0;
     struct stat status;
-    int fd = open(path, flags | creation, 0600);
-    const int created = creation && fd != -1;
+    int fd = open(path, flags | create, 0600);
+    const int created = create && fd != -1;
     if (fd == -1 && errno == EEXIST) fd = open(path, flags);
-    if (fd == -1 && errno == ENOENT && !creation)
-        errx(1, "%s: no record", path);
+    if (fd == -1 && errno == ENOENT && !create) errx(1, "%s: no record", path);
     if (fd == -1 || flock(fd, LOCK_EX) == -1 || fstat(fd, &status) == -1)
         err(1, "%s", path);
     if (!S_ISREG(status.st_mode)) errx(1, "%s: not a regular file", path);
-    if (status.st_size > 0 || !creation) return fd;
+    if (status.st_size > 0 || !create) return fd;
     sigprocmask(SIG_BLOCK, &all_signals, NULL);
     errno = posix_fallocate(fd, 0, (off_t)count * sizeof(struct record));
     if (errno == 0) return fd;
