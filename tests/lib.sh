@@ -17,6 +17,7 @@
 #   gone PID                        the process has ended
 #   other_user COMMAND...           as somebody else, if we are root; in a
 #                                   directory of theirs, $room/theirs
+#   waits_for_lock FILE COMMAND...  while somebody else has the flock of it
 #   full_disk BYTES COMMAND...      in a directory on a file system that small
 set -eu
 LC_ALL=C
@@ -170,6 +171,21 @@ other_user() {
     fi
     (cd "$room/theirs" &&
         exec setpriv --reuid=60001 --regid=60001 --clear-groups "$@")
+}
+
+# The kernel lists who waits: "1: -> FLOCK ADVISORY WRITE pid ...".
+waits_for_lock() {
+    file=$1
+    shift
+    start "$room/holder" flock "$file" sh -c 'echo has it; exec cat'
+    holder=$pid
+    wait_for grep 'has it' "$room/holder"
+    start "$room/waiter" "$@"
+    waiter=$pid
+    found=0
+    wait_for grep -E -e "-> +FLOCK .* $waiter " /proc/locks || found=1
+    kill -9 "$(child_of "$holder")" "$holder" "$waiter" || :
+    return $found
 }
 
 # A tmpfs of that size, mounted where only this command sees it.
