@@ -37,7 +37,7 @@ clean:
 	rm -f $(programs) extra/alloc.so .flags
 
 format:
-	clang-format -i *.c extra/*.c bench/*.c
+	clang-format -i $(addsuffix .c,$(programs))
 
 help:
 	@echo 'make              build everything'
