@@ -33,10 +33,13 @@ struct record {
 _Static_assert(sizeof(struct record) == 40, "one row of xxd -c 40");
 
 static sigset_t all_signals; /* they wait while a file is created */
+static const char *created;  /* a new file, which goes if stdout fails */
 
 static void flush_stdout(void)
 {
-    if (fflush(stdout) == EOF || ferror(stdout)) err(1, "stdout");
+    if (fflush(stdout) == 0 && !ferror(stdout)) return;
+    if (created) unlink(created);
+    err(1, "stdout");
 }
 
 static void usage(void)
@@ -75,22 +78,19 @@ static int open_locked(const char *path, uint32_t count)
     const int create = count > 0 ? O_CREAT | O_EXCL : 0;
     struct stat status;
     int fd = open(path, flags | create, 0600);
-    const int created = create && fd != -1;
+    created = create && fd != -1 ? path : NULL;
     if (fd == -1 && errno == EEXIST) fd = open(path, flags);
-    if (fd == -1 && errno == ENOENT && !create) errx(1, "%s: no record", path);
     if (fd == -1 || flock(fd, LOCK_EX) == -1 || fstat(fd, &status) == -1)
         err(1, "%s", path);
     if (!S_ISREG(status.st_mode)) errx(1, "%s: not a regular file", path);
     if (status.st_size > 0 || !create) return fd;
     sigprocmask(SIG_BLOCK, &all_signals, NULL);
-    errno = posix_fallocate(fd, 0, (off_t)count * sizeof(struct record));
-    if (errno == 0) return fd;
+    if ((errno = posix_fallocate(fd, 0, count * 40LL)) == 0) return fd;
     if (ftruncate(fd, 0) == 0 && created) unlink(path);
     err(1, "%s", path);
 }
 
-/* Record 1 gets its id last: a run that finds a 0 there knows that this one
-   was killed, and fills the file again. */
+/* Record 1 gets its id last: a 0 there tells that a run was killed meanwhile. */
 static void fill(struct record *records, uint32_t count)
 {
     for (uint32_t i = count; i-- > 0;) {
@@ -108,6 +108,7 @@ static void pay(struct record *records, uint32_t id, double bonus, int fd)
     printf("paying %.2f to record %u, at byte %ld of %ld: ", bonus, id, byte,
            (long)lseek(fd, 0, SEEK_END));
     flush_stdout();
+    created = NULL;
     *balance += bonus;
     const int same = pread(fd, &in_file, 8, byte) == 8 && in_file == *balance;
     printf("%.2f in memory, %s in the file\n", *balance,
@@ -145,7 +146,6 @@ int main(int argc, char *argv[])
     if (argc == 3 && (sscanf(argv[2], "%lf%c", &bonus, &rest) != 1 ||
                       !(bonus > -1e9 && bonus < 1e9)))
         errx(2, "%s: not an amount below 1e9", argv[2]);
-
     guard_streams();
     sigfillset(&all_signals);
     int fd = open_locked(argv[0], id <= count || unchecked ? count : 0);

@@ -189,8 +189,7 @@ int main(int argc, char *argv[])
     }
     const char *path = argv[optind];
     while (method->name && strcmp(method->name, sync) != 0) method++;
-    if (argc != optind + 1) errx(2, "want one FILE; try --help");
-    if (!method->name) errx(2, "--sync=%s: unknown; try --help", sync);
+    if (argc != optind + 1 || !method->name) errx(2, "usage: try --help");
     if (times == 0) times = method->count == count_locked ? 1e6 : 1e9;
     if (step) jobs = 2, times = 1;
     const uint64_t total = (uint64_t)jobs * times;
@@ -202,6 +201,8 @@ int main(int argc, char *argv[])
     if (turn == MAP_FAILED) err(1, "mmap");
     const int live = !step && tcgetpgrp(STDOUT_FILENO) == getpgrp();
     setvbuf(stdout, NULL, _IOLBF, 0);
+    printf("[%d] %d x %u, from %u\n", getpid(), jobs, times, *counter);
+    if (ferror(stdout) && (!created || unlink(path) == 0)) err(1, "stdout");
     for (me = 1; me <= jobs; me++)
         start(path, flags, times, step ? count_in_turns : method->count);
     struct timespec begin, end;
