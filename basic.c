@@ -115,7 +115,7 @@ static void explain_fault(int signal, siginfo_t *info, void *context)
     locate(stderr, info->si_addr);
 }
 
-/* The bytes in hex beside the text, 16 a line, of a long text the first. */
+/* The bytes in hex beside the text, 16 a line; of a long text, 16 lines. */
 static void dump(unsigned char *text, long long offset, long long length)
 {
     for (long long row = 0; row < length && row < 256; row += 16) {
@@ -130,8 +130,8 @@ static void dump(unsigned char *text, long long offset, long long length)
 
 static void touch(long long byte, int writing)
 {
-    volatile char *address = (char *)(byte_0 + (uintptr_t)byte);
-    locate(stdout, (char *)address);
+    volatile unsigned char *address = (void *)(byte_0 + (uintptr_t)byte);
+    locate(stdout, (void *)address);
     flush_stdout();
     if (writing) *address = 'X';
     printf("it is %d; the file has %lld bytes\n", *address, file_size());

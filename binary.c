@@ -26,7 +26,7 @@
 #include <unistd.h>
 
 struct record {
-    _Atomic uint32_t id; /* counts from 1 */
+    _Atomic uint32_t id; /* from 1; atomic: stored in order */
     char name[28];
     double balance;
 };
@@ -80,6 +80,7 @@ static int open_locked(const char *path, uint32_t count)
     int fd = open(path, flags | create, 0600);
     created = create && fd != -1 ? path : NULL;
     if (fd == -1 && errno == EEXIST) fd = open(path, flags);
+    if (fd == -1 && errno == ENOENT && !create) errx(1, "%s: no record", path);
     if (fd == -1 || flock(fd, LOCK_EX) == -1 || fstat(fd, &status) == -1)
         err(1, "%s", path);
     if (!S_ISREG(status.st_mode)) errx(1, "%s: not a regular file", path);
@@ -90,7 +91,7 @@ static int open_locked(const char *path, uint32_t count)
     err(1, "%s", path);
 }
 
-/* Record 1 gets its id last: a 0 there tells that a run was killed meanwhile. */
+/* Record 1 gets its id last: a 0 there means that a run was killed. */
 static void fill(struct record *records, uint32_t count)
 {
     for (uint32_t i = count; i-- > 0;) {
@@ -155,8 +156,7 @@ int main(int argc, char *argv[])
     if (id > count && !unchecked) errx(1, "%s: no record %u", argv[0], id);
     struct record *records = mmap(NULL, size, prot, flags, fd, 0);
     if (records == MAP_FAILED) err(1, "%s", argv[0]);
-    if (records[0].id == 0 && records[count - 1].id <= count)
-        fill(records, count);
+    if (records[0].id == 0 && !records[0].name[27]) fill(records, count);
     sigprocmask(SIG_UNBLOCK, &all_signals, NULL);
     if (records[0].id != 1) errx(1, "%s: not a database of ours", argv[0]);
     pay(records, id, bonus, fd);

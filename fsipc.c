@@ -29,9 +29,8 @@
 #include <unistd.h>
 
 static const int prot = PROT_READ | PROT_WRITE;
-static int fd, created,
-    me; /* of each process: the file it opened, its number from 1 */
-static _Atomic int *turn; /* shared: 0 before the start, then whose it is */
+static int fd, created, me; /* own file, whether it is new, number from 1 */
+static _Atomic int *turn;   /* shared: 0 before the start, then whose it is */
 
 static void flush_stdout(void)
 {
@@ -43,7 +42,7 @@ static void usage(void)
     puts("usage: fsipc [--sync=none|atomic|flock|batch] [--jobs=N]\n"
          "             [--count=N] [--private] [--step] FILE\n"
          "Let --jobs processes (1) each add 1 to the 4 bytes of FILE --count\n"
-         "(1000000000) times. --private spares FILE, --step loses an update.\n"
+         "(10^9, flock 10^6) times. --private spares FILE, --step loses one.\n"
          "example: fsipc --jobs=2 --sync=atomic /tmp/counter.bin");
     flush_stdout();
     exit(0);
@@ -106,10 +105,10 @@ static void count_in_turns(void *shared, uint32_t times)
     volatile uint32_t *counter = shared, value = 0;
     for (uint32_t i = 0; i < 3 * times; i++) {
         while (*turn != me) usleep(1);
-        if (i == 0) value = *counter;
-        if (i == 1) value = value + 1;
-        if (i == 2) *counter = value;
-        printf("%*s%s %u\n", 30 * (me - 1), "", steps[i], value);
+        if (i % 3 == 0) value = *counter;
+        if (i % 3 == 1) value = value + 1;
+        if (i % 3 == 2) *counter = value;
+        printf("%*s%s %u\n", 30 * (me - 1), "", steps[i % 3], value);
         *turn = 3 - me;
     }
 }
@@ -129,7 +128,8 @@ static void *map_counter(const char *path, int flags)
     struct stat status;
     fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     created = fd != -1;
-    if (fd == -1) fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    if (fd == -1 && errno == EEXIST)
+        fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
     if (fd == -1 || fstat(fd, &status) == -1) err(1, "%s", path);
     if (!S_ISREG(status.st_mode) || (status.st_size & ~4) != 0)
         errx(1, "%s: not a file of 4 bytes", path);

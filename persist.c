@@ -27,7 +27,7 @@
 #include <unistd.h>
 
 enum { READ, WRITE, NOREPLACE, CLOBBER };
-enum { LARGEST_PAGE = 65536 }; /* bytes, of any Linux; often they are 4096 */
+enum { LARGEST_PAGE = 65536 }; /* bytes, on x86 and ARM; often only 4096 */
 
 /* MAP_FIXED replaces whole pages, so this variable fills whole pages. */
 static _Alignas(LARGEST_PAGE) char text[LARGEST_PAGE] = "the initial value";

@@ -61,7 +61,7 @@ static void *map_file(const char *path)
     return file;
 }
 
-/* The name is the rest of the line: it may hold spaces, or be "(deleted)". */
+/* The name: what follows the last slash, also "x (deleted)"; or "[heap]". */
 static int read_maps(struct mapping maps[MOST])
 {
     FILE *stream = fopen("/proc/self/maps", "re");

@@ -2,7 +2,7 @@
 /*
  * shm_basic: an object of shared memory: who creates it, who removes it.
  *
- *     arbiter  ---> +----------------------+ <--- xxd, watch, ls
+ *     arbiter  ---> +----------------------+ ---> xxd, watch, ls
  *     producer ---> |  /dev/shm/hello_shm  | ---> consumer
  *                   +----------------------+
  *     It stays until shm_unlink(), also when no process uses it.

@@ -30,7 +30,7 @@ enum { LEFT, RIGHT, TO_WIN = 20 /* steps */ };
 
 /* The last line is raced for on purpose, unless the mutex guards it. */
 struct game {
-    _Atomic int ready, locked, joined[2];
+    _Atomic int ready, guarded, joined[2];
     pthread_mutex_t mutex;
     int started, rope, pulls[2];
 };
@@ -103,14 +103,14 @@ static struct game *open_game(int creation)
 /* EOWNERDEAD: the last owner was killed, perhaps between rope and pulls. */
 static void lock(struct game *game)
 {
-    if (!game->locked || pthread_mutex_lock(&game->mutex) == 0) return;
+    if (!game->guarded || pthread_mutex_lock(&game->mutex) == 0) return;
     if (pthread_mutex_consistent(&game->mutex) != 0) errx(1, "mutex: lost");
     game->rope = game->pulls[RIGHT] - game->pulls[LEFT];
 }
 
 static void unlock(struct game *game)
 {
-    if (game->locked) pthread_mutex_unlock(&game->mutex);
+    if (game->guarded) pthread_mutex_unlock(&game->mutex);
 }
 
 static void play(struct game *game, int side, int seconds)
@@ -121,7 +121,7 @@ static void play(struct game *game, int side, int seconds)
     int other = game->joined[side];
     if (other > 0 && kill(other, 0) == 0) errx(1, "%d plays there", other);
     game->joined[side] = getpid();
-    if (!game->locked)
+    if (!game->guarded)
         while (!game->started) continue; /* with -O2, it is read only once */
     while (flock(fd, LOCK_SH | LOCK_NB) == -1) { /* the arbiter has it */
         lock(game);
@@ -179,7 +179,7 @@ static struct game *create_game(int locked)
     pthread_mutexattr_setpshared(&robust, PTHREAD_PROCESS_SHARED);
     pthread_mutexattr_setrobust(&robust, PTHREAD_MUTEX_ROBUST);
     pthread_mutex_init(&game->mutex, &robust);
-    game->locked = locked;
+    game->guarded = locked;
     game->ready = 1;
     printf("[%d] waits for left and right\n", getpid());
     return game;

@@ -15,7 +15,7 @@
 #   end_of PID                      waits for it; its status is $status
 #   child_of PID                    prints the first child of a process
 #   gone PID                        the process has ended
-#   other_user COMMAND...           as somebody else, if we are root; in a
+#   other_user COMMAND...           as somebody else, only if is_root; in a
 #                                   directory of theirs, $room/theirs
 #   waits_for_lock FILE COMMAND...  while somebody else has the flock of it
 #   full_disk BYTES COMMAND...      in a directory on a file system that small
@@ -182,10 +182,10 @@ waits_for_lock() {
     wait_for grep 'has it' "$room/holder"
     start "$room/waiter" "$@"
     waiter=$pid
-    found=0
-    wait_for grep -E -e "-> +FLOCK .* $waiter " /proc/locks || found=1
+    missing=0
+    wait_for grep -E -e "-> +FLOCK .* $waiter " /proc/locks || missing=1
     kill -9 "$(child_of "$holder")" "$holder" "$waiter" || :
-    return $found
+    return $missing
 }
 
 # A tmpfs of that size, mounted where only this command sees it.
