@@ -24,7 +24,7 @@
 
 /* A function that returns 42, in this machine's own language. */
 static const char code[] =
-#if defined __x86_64__
+#if defined __x86_64__ || defined __i386__
     "\xb8\x2a\0\0\0\xc3"; /* mov $42, %eax; ret */
 #elif defined __aarch64__
     "\x40\x05\x80\x52\xc0\x03\x5f\xd6"; /* mov w0, #42; ret */

@@ -3,7 +3,7 @@
  * siblings: share memory without a name by sending its descriptor.
  *
  *     giver                                               taker
- *     memfd_create(): 4 ----- SCM_RIGHTS, a socket -----> recvmsg(): 5
+ *     memfd_create(): 5 ----- SCM_RIGHTS, a socket -----> recvmsg(): 4
  *          |                                                   |
  *          +----- mmap ----> [ the same memory ] <---- mmap ---+
  *
@@ -85,19 +85,18 @@ static struct note *map_note(int fd)
     return note;
 }
 
-/* Descriptors travel beside the data, of which there must be a byte. Room for
-   one may be room for two: CMSG_SPACE rounds up. */
-static _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+/* Descriptors travel beside the data, of which there must be a byte. There is
+   room for two, to see who sends two: CMSG_SPACE may round up to that anyway. */
+static _Alignas(struct cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))];
 static struct msghdr message = {.msg_iov = &(struct iovec){(char[]){'!'}, 1},
                                 .msg_iovlen = 1,
-                                .msg_control = control,
-                                .msg_controllen = sizeof control};
+                                .msg_control = control};
 
 static void send_descriptor(int peer, int fd)
 {
+    message.msg_controllen = CMSG_SPACE(sizeof fd);
     struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_level = SOL_SOCKET, header->cmsg_type = SCM_RIGHTS;
     header->cmsg_len = CMSG_LEN(sizeof fd);
     memcpy(CMSG_DATA(header), &fd, sizeof fd);
     check(sendmsg(peer, &message, MSG_NOSIGNAL), "the other process");
@@ -106,6 +105,7 @@ static void send_descriptor(int peer, int fd)
 static int receive(int peer, int wanted)
 {
     const struct timeval patience = {.tv_sec = 3};
+    message.msg_controllen = sizeof control;
     setsockopt(peer, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     if (check(recvmsg(peer, &message, MSG_CMSG_CLOEXEC), "no answer") == 0)
         errx(1, "the other process: hung up");

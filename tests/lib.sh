@@ -18,6 +18,8 @@
 #   other_user COMMAND...           as somebody else, only if is_root; in a
 #                                   directory of theirs, $room/theirs
 #   waits_for_lock FILE COMMAND...  while somebody else has the flock of it
+#   target                          the machine that programs are compiled for
+#   preloads LIBRARY                programs here can run on it
 #   full_disk BYTES COMMAND...      in a directory on a file system that small
 set -eu
 LC_ALL=C
@@ -77,7 +79,7 @@ shows() {
 snapshot() {
     find . -type f -exec cksum {} + 2>/dev/null | sort
     find . | sort
-    find /dev/shm -name "$tag*" -exec ls -ln {} +
+    ls -dln "/dev/shm/$tag"* 2>/dev/null || :
 }
 
 refuses() {
@@ -188,6 +190,17 @@ waits_for_lock() {
     return $missing
 }
 
+target() {
+    for machine in x86_64 i386 aarch64; do
+        printf '#ifdef __%s__\n%s\n#endif\n' "$machine" "_$machine"
+    done | ${CC:-cc} -E -P -x c - | sed -n 's/^_//p'
+}
+
+# Not if it was built for another C library, or another machine.
+preloads() {
+    LD_PRELOAD=$1 cat /proc/self/maps 2>&1 | grep -q "/${1##*/}\$"
+}
+
 # A tmpfs of that size, mounted where only this command sees it.
 full_disk() {
     # shellcheck disable=SC2016 # the inner shell expands these
@@ -211,12 +224,12 @@ finish() {
         kill -9 "$process" 2>/dev/null || :
     done
     if [ $status = 0 ]; then
-        find /dev/shm -name "$tag*" >"$room/log"
+        ls -d "/dev/shm/$tag"* >"$room/log" 2>/dev/null || :
         if [ -s "$room/log" ]; then left=1; else left=0; fi
         result $left 'nothing is left in /dev/shm'
         echo "1..$claims"
     fi
-    find /dev/shm -maxdepth 1 -name "$tag*" -exec rm -rf {} +
+    rm -rf "/dev/shm/$tag"*
     wait_for rm -rf "$room" || :
     [ $status != 0 ] || [ $failures = 0 ] || status=1
     exit $status
