@@ -8,7 +8,7 @@ LDLIBS = -pthread -lrt
 programs = $(patsubst %.c,%,$(wildcard *.c extra/*.c bench/*.c))
 
 .DELETE_ON_ERROR:
-.PHONY: all check clean demo format help FORCE
+.PHONY: all bench check clean demo format help plots FORCE
 
 all: $(programs) extra/alloc.so
 
@@ -30,6 +30,12 @@ extra/alloc.so: extra/alloc.c .flags
 check:
 	+@tests/run $(T)
 
+bench: all
+	@bench/run $(B)
+
+plots: all
+	@bench/run --plots=docs ipc counters handover
+
 demo:
 	@tests/handout --demo $(D)
 
@@ -44,6 +50,8 @@ help:
 	@echo 'make basic        build one program; make extra/guard likewise'
 	@echo 'make check        run the tests; make check T=basic runs one'
 	@echo 'make demo         present the handout; make demo D=fsipc one section'
+	@echo 'make bench        measure; make bench B=ipc one benchmark'
+	@echo 'make plots        measure, and draw the pictures of it in docs/'
 	@echo 'make clean        remove what make built'
 	@echo 'make format       format the sources with clang-format'
 	@echo 'CC, CFLAGS, CPPFLAGS and LDFLAGS are yours: make CC=clang CFLAGS=-O2'

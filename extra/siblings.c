@@ -86,7 +86,7 @@ static struct note *map_note(int fd)
 }
 
 /* Descriptors travel beside the data, of which there must be a byte. There is
-   room for two, to see who sends two: CMSG_SPACE may round up to that anyway. */
+   room for two, to see who sends two: CMSG_SPACE may round up to that. */
 static _Alignas(struct cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))];
 static struct msghdr message = {.msg_iov = &(struct iovec){(char[]){'!'}, 1},
                                 .msg_iovlen = 1,
