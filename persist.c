@@ -141,6 +141,7 @@ int main(int argc, char *argv[])
     if (mode == READ) prot = PROT_READ;
     if (mode == WRITE) read_input(input);
     if (mode != NOREPLACE) fd = open_locked(path, mode == WRITE);
+    errno = EEXIST; /* Linux before 4.17 does not say so, but maps elsewhere */
     if (mmap(text, sizeof text, prot, flags, fd, 0) != text)
         err(1, "mmap over the variable at %p", (void *)text);
     if (mode == WRITE) memcpy(text, input, sizeof text);
