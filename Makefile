@@ -8,7 +8,7 @@ LDLIBS = -pthread -lrt
 programs = $(patsubst %.c,%,$(wildcard *.c extra/*.c bench/*.c))
 
 .DELETE_ON_ERROR:
-.PHONY: all bench check clean demo format help plots FORCE
+.PHONY: all bench check check-all clean demo format help plots FORCE
 
 all: $(programs) extra/alloc.so
 
@@ -30,6 +30,9 @@ extra/alloc.so: extra/alloc.c .flags
 check:
 	+@tests/run $(T)
 
+check-all:
+	+@tests/everywhere $(S)
+
 bench: all
 	@bench/run $(B)
 
@@ -49,6 +52,7 @@ help:
 	@echo 'make              build everything'
 	@echo 'make basic        build one program; make extra/guard likewise'
 	@echo 'make check        run the tests; make check T=basic runs one'
+	@echo 'make check-all    run them with other compilers, machines, shells ...'
 	@echo 'make demo         present the handout; make demo D=fsipc one section'
 	@echo 'make bench        measure; make bench B=ipc one benchmark'
 	@echo 'make plots        measure, and draw the pictures of it in docs/'

@@ -192,10 +192,10 @@ int main(int argc, char *argv[])
     if (argc != optind + 1 || !method->name) errx(2, "usage: try --help");
     if (times == 0) times = method->count == count_locked ? 1e6 : 1e9;
     if (step) jobs = 2, times = 1;
-    const uint64_t total = (uint64_t)jobs * times;
+    const uintmax_t total = (uintmax_t)jobs * times;
     if (total > UINT32_MAX) errx(2, "%s: 4 bytes cannot hold %ju", path, total);
     volatile uint32_t *counter = map_counter(path, MAP_SHARED);
-    const uint64_t expected = *counter + total;
+    const uintmax_t expected = *counter + total;
     if (expected > UINT32_MAX) errx(1, "%s: no room for %ju", path, expected);
     turn = mmap(NULL, sizeof *turn, prot, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (turn == MAP_FAILED) err(1, "mmap");

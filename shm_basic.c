@@ -113,7 +113,7 @@ static void wait_for_enter(const char *what)
 
 static void fill_ten_times(char *object, double delay)
 {
-    for (char letter = 'A'; letter < 'A' + 10; letter++) {
+    for (int letter = 'A'; letter < 'A' + 10; letter++) {
         memset(object, letter, SIZE);
         printf("[%d] has filled it with %c\n", getpid(), letter);
         flush_stdout();
@@ -143,7 +143,7 @@ int main(int argc, char *argv[])
     const int arbiter = !strcmp(role, "arbiter");
     const int producer = !strcmp(role, "producer");
     if (argc > 1 + producer ||
-        (!arbiter && !producer && strcmp(role, "consumer")))
+        (!arbiter && !producer && strcmp(role, "consumer") != 0))
         errx(2, "want arbiter, producer [TEXT] or consumer; try --help");
     if (strlen(text) >= SIZE) errx(2, "TEXT: longer than %d bytes", SIZE - 1);
     if (*name != '/') errx(2, "--name=%s: begins with no slash", name);

@@ -65,7 +65,8 @@ static void guard_streams(void)
 static void remove_game(void)
 {
     struct stat status;
-    if (fstat(fd, &status) == 0 && status.st_nlink > 0) shm_unlink(name);
+    if (fstat(fd, &status) == 0 && status.st_nlink > 0)
+        shm_unlink(name); // NOLINT(bugprone-signal-handler): it is unlink(2)
 }
 
 static void end_by_signal(int number)

@@ -275,8 +275,7 @@ static char *xman_get(number id, number *size)
     if (seals == -1 || (seals & SEALS) != SEALS || fstat(fd, &status) == -1 ||
         (number)status.st_size != *size || (size_t)*size != *size)
         errx(1, "%llu: not the memory that was promised", id);
-    const int prot = PROT_READ | PROT_WRITE;
-    const int flags = MAP_SHARED;
+    const int prot = PROT_READ | PROT_WRITE, flags = MAP_SHARED;
     char *memory = mmap(NULL, *size, prot, flags, fd, 0);
     if (memory == MAP_FAILED) err(1, "%llu", id);
     close(fd);
@@ -301,7 +300,8 @@ static int demo(void)
     number size = 0;
     int failed = 0;
     if (mkdtemp(directory) == NULL) err(1, "%s", directory);
-    strcpy(address.sun_path, memcpy(path, directory, strlen(directory)));
+    sprintf(path, "%s/socket", directory);
+    strcpy(address.sun_path, path);
     const int socket = take_place();
     const pid_t manager = fork();
     if (manager == 0 && prctl(PR_SET_PDEATHSIG, SIGTERM) == 0) manage(socket);
