@@ -162,7 +162,7 @@ gone() {
 }
 
 is_root() {
-    [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null
+    [ "$(id -u)" = 0 ] && setpriv --reuid=0 true 2>/dev/null
 }
 
 other_user() {
@@ -198,6 +198,7 @@ target() {
 
 # Not if it was built for another C library, or another machine.
 preloads() {
+    # shellcheck disable=SC2002 # the maps are those of cat
     LD_PRELOAD=$1 cat /proc/self/maps 2>&1 | grep -q "/${1##*/}\$"
 }
 
