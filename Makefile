@@ -33,10 +33,12 @@ check:
 check-all:
 	+@tests/everywhere $(S)
 
-bench: all
+measured = fsipc extra/xman bench/access bench/handover bench/ipc
+
+bench: $(measured)
 	@bench/run $(B)
 
-plots: all
+plots: $(measured)
 	@bench/run --plots=docs ipc counters handover
 
 demo:

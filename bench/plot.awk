@@ -67,7 +67,7 @@ function power(exponent) { # of microseconds, in words
 
 function round_trip(name, height, r, i, e, key, y) {
     height = 134 + 44 * rows[name]
-    start("round-trip", "Round trip of a word between two processes", height)
+    start("measured-round-trip", "Round trip of a word between two processes", height)
     from = 99; to = -99
     decades(name)
     for (e = from; e <= to; e++) {
@@ -87,7 +87,7 @@ function round_trip(name, height, r, i, e, key, y) {
 }
 
 function lost_updates(name, r, i, key, x, y, line) {
-    start("lost-updates", "Updates lost without synchronisation", 360)
+    start("measured-lost-updates", "Updates lost without synchronisation", 360)
     for (i = 0; i <= 100; i += 25) {
         y = 280 - 2.2 * i
         grid(110, y, 700, y)
@@ -111,7 +111,7 @@ function bytes(size) {
 }
 
 function handover(first, second, third, s, r, i, e, name, class, key, x, y) {
-    start("handover", "Handing memory to another process", 470)
+    start("measured-handover", "Handing memory to another process", 470)
     from = 99; to = -99
     decades(first); decades(second); decades(third)
     for (e = from; e <= to; e++) {
