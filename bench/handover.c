@@ -7,7 +7,9 @@
  *     mapping --------------------------------------> copy       every byte
  * Getting ends with a new mapping: who reads it pays for its page faults. The
  * copy goes to memory that was touched before: that is copying at its best.
- *     make extra/xman bench/handover && bench/handover
+ *
+ *     bench/handover, or taskset -c 0 bench/handover, which measures no time
+ *     that another core takes to wake up
  */
 #define _GNU_SOURCE
 #include <err.h>

@@ -54,7 +54,7 @@ static word message[words];
 static const char usage[] =
     "usage: ipc [--runs=N] [--milliseconds=N]\n"
     "Measure what messages between two processes cost: --runs times (5), by\n"
-    "each means for --milliseconds (100). example: ipc --runs=1";
+    "each means for --milliseconds (50). example: ipc --runs=1";
 
 static long check(long result, const char *object)
 {
@@ -161,7 +161,7 @@ static void measure(const struct row *row, const cpu_set_t *cores, double least)
 int main(int argc, char *argv[])
 {
     const int prot = PROT_READ | PROT_WRITE, flags = MAP_SHARED | MAP_ANONYMOUS;
-    int runs = 5, milliseconds = 100, option, length;
+    int runs = 5, milliseconds = 50, option, length;
     const struct option options[] = {{"help", 0, NULL, 'h'},
                                      {"milliseconds", 1, NULL, 'm'},
                                      {"runs", 1, NULL, 'r'},

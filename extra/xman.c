@@ -91,11 +91,11 @@ static int open_socket(void)
 }
 
 /* A message, and what the kernel hands over beside it, as control messages:
-   its sender, and descriptors. There is room for some, to see who sends two. */
+   its sender, and descriptors. There is room for two, to see who sends two. */
 struct letter {
     struct message message;
     struct ucred sender;
-    int fds[4];
+    int fds[2];
     struct sockaddr_un from;
     struct iovec data;
     struct msghdr envelope;
@@ -112,7 +112,7 @@ static int receive(int socket, struct letter *l, size_t room)
     l->envelope.msg_name = &l->from;
     l->envelope.msg_namelen = sizeof l->from;
     l->envelope.msg_control = l->control;
-    l->envelope.msg_controllen = room;
+    l->envelope.msg_controllen = CMSG_SPACE(sizeof l->sender) + room;
     if (recvmsg(socket, &l->envelope, MSG_CMSG_CLOEXEC) != sizeof l->message)
         return 0;
     for (struct cmsghdr *header = CMSG_FIRSTHDR(&l->envelope); header;
@@ -225,8 +225,7 @@ static void manage(int in)
     if (puts("ready") == EOF || fflush(stdout) == EOF) end(0), err(1, "stdout");
     for (;;) {
         const int out = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-        if (receive(in, &letter, CMSG_SPACE(sizeof letter.sender)))
-            serve(out, &letter);
+        if (receive(in, &letter, 0)) serve(out, &letter);
         close(out);
     }
 }
@@ -243,7 +242,7 @@ static int ask(number operation, number *id, number *size)
     if (sendto(socket, &request, sizeof request, 0, (void *)&address,
                sizeof address) == -1)
         err(1, "%s: no manager, start one with `xman manager'", path);
-    if (!receive(socket, &l, sizeof l.control) || l.fds[1] != -1 ||
+    if (!receive(socket, &l, CMSG_SPACE(sizeof l.fds)) || l.fds[1] != -1 ||
         (l.message.word == 0) != (l.fds[0] != -1))
         errx(1, "%s: no answer, or not a manager's", path);
     close(socket);
