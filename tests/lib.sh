@@ -220,8 +220,10 @@ finish() {
     done
     # And what these have started: all that runs in the room but this shell.
     cd /
-    for process in $(find /proc/[0-9]*/cwd -maxdepth 0 -lname "$room/*" \
-        2>/dev/null | cut -d / -f 3); do
+    # shellcheck disable=SC2012 # not every find has -lname
+    for process in $(ls -l /proc/[0-9]*/cwd 2>/dev/null |
+        awk -v room="-> $room/" 'index($0, room) { split($0, part, "/proc/")
+            print part[2] + 0 }'); do
         kill -9 "$process" 2>/dev/null || :
     done
     if [ $status = 0 ]; then
