@@ -7,9 +7,7 @@
  *     mapping --------------------------------------> copy       every byte
  * Getting ends with a new mapping: who reads it pays for its page faults. The
  * copy goes to memory that was touched before: that is copying at its best.
- *
- *     bench/handover, or taskset -c 0 bench/handover, which measures no time
- *     that another core takes to wake up
+ *     bench/handover
  */
 #define _GNU_SOURCE
 #include <err.h>
@@ -17,6 +15,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <libgen.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -42,9 +41,8 @@ static number ids[ROWS];
 static wchar_t *originals[ROWS]; /* where the sender has them */
 static const char usage[] =
     "usage: handover [--runs=N] [--largest=BYTES] [--xman=PATH]\n"
-    "Measure --runs times (5) how long it takes to get up to --largest bytes\n"
-    "(1 GiB) from the manager --xman (../extra/xman from here), and to copy.\n"
-    "example: handover --runs=1 --largest=16777216";
+    "Get up to --largest bytes (1 GiB) from the manager --xman, and copy them\n"
+    "through a socket: --runs times (5). example: handover --largest=16777216";
 static const struct timeval patience = {.tv_sec = 20};
 static struct sockaddr_un manager = {.sun_family = AF_UNIX};
 
@@ -187,14 +185,16 @@ int main(int argc, char *argv[])
         case '?': return 2;
         }
     if (optind < argc) errx(2, "%s: try --help", argv[optind]);
-
     /* All the memories and a copy are less than 5/2 of the largest: they may
        take half of the RAM that is available, and of all addresses. */
     FILE *file = fopen("/proc/meminfo", "re");
     if (file == NULL || fscanf(file, "%*[^A]Available: %llu", &kib) != 1)
         errx(1, "/proc/meminfo: does not say what is available");
     const number room = (kib < SIZE_MAX / 1024 ? kib * 1024 : SIZE_MAX) / 5;
-
+    /* All on one core: to wake another takes longer than to copy a page. */
+    cpu_set_t core = {0};
+    CPU_SET(sched_getcpu(), &core);
+    if (sched_setaffinity(0, sizeof core, &core) == -1) err(1, "affinity");
     const pid_t child = start_manager(xman);
     for (int row = 1; row < ROWS && sizes[row] <= largest; row++)
         if (sizes[row] > room)

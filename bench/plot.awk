@@ -67,7 +67,8 @@ function power(exponent) { # of microseconds, in words
 
 function round_trip(name, height, r, i, e, key, y) {
     height = 134 + 44 * rows[name]
-    start("measured-round-trip", "Round trip of a word between two processes", height)
+    start("measured-round-trip", "Round trip of a word between two processes",
+        height)
     from = 99; to = -99
     decades(name)
     for (e = from; e <= to; e++) {
@@ -81,7 +82,8 @@ function round_trip(name, height, r, i, e, key, y) {
         text(225, y, "end", "", row[name, r])
         text(225, y + 16, "end", "note", number(median[key]) " µs")
         for (i = 1; i <= count[key]; i++)
-            dot(240 + 480 * (log10(values[key, i]) - from) / (to - from), y, "a")
+            dot(240 + 480 * (log10(values[key, i]) - from) / (to - from), y,
+                "a")
     }
     finish(height, "time on a logarithmic scale; each dot is a run")
 }
