@@ -41,7 +41,7 @@ static number ids[ROWS];
 static wchar_t *originals[ROWS]; /* where the sender has them */
 static const char usage[] =
     "usage: handover [--runs=N] [--largest=BYTES] [--xman=PATH]\n"
-    "Get up to --largest bytes (1 GiB) from a manager, and copy them, 5 times.\n"
+    "Get up to --largest bytes (1 GiB) from a manager, or copy, --runs times.\n"
     "example: handover --runs=1 --largest=16777216";
 static const struct timeval patience = {.tv_sec = 20};
 static struct sockaddr_un manager = {.sun_family = AF_UNIX};
