@@ -13,6 +13,7 @@
 #   start LOG COMMAND...            in the background; its process is $pid
 #   press_enter                     a line for what was started
 #   end_of PID                      waits for it; its status is $status
+#   is_child PID                    it runs, or nobody has waited for it yet
 #   child_of PID                    prints the first child of a process
 #   gone PID                        the process has ended
 #   other_user COMMAND...           as somebody else, only if is_root; in a
@@ -146,9 +147,18 @@ press_enter() {
     echo >&9
 }
 
+# A shell may have waited already: then the number can be somebody else's.
+is_child() {
+    grep -qs "^PPid:[[:space:]]*$$\$" "/proc/$1/status"
+}
+
+has_ended() {
+    ! is_child "$1" || gone "$1"
+}
+
 end_of() {
     status=0
-    wait_for gone "$1" || kill -9 "$1"
+    wait_for has_ended "$1" || kill -9 "$1"
     wait "$1" 2>/dev/null || status=$?
 }
 
@@ -215,6 +225,7 @@ finish() {
     trap - EXIT
     trap '' HUP INT TERM
     for pid in $pids; do
+        is_child "$pid" || continue
         kill -9 "$pid" 2>/dev/null || :
         wait "$pid" 2>/dev/null || :
     done
