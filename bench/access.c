@@ -24,7 +24,7 @@
 struct record {
     double balance, rest[4];
 };
-static const char help[] =
+static const char usage[] =
     "usage: access [--runs=N] [--megabytes=N] [--directory=DIR]\n"
     "Measure 5 times what access to 256 MiB in $TMPDIR, or /tmp, costs.\n"
     "example: access --runs=1 --directory=/dev/shm";
@@ -178,7 +178,7 @@ int main(int argc, char *argv[])
             errx(1, "stdout or stderr: closed");
     while ((option = getopt_long_only(argc, argv, "", options, NULL)) != -1) {
         if (option == 'd') directory = optarg;
-        if (option == 'h') return puts(help), flush_stdout(), 0;
+        if (option == 'h') return puts(usage), flush_stdout(), 0;
         if (option == 'm') megabytes = parse_number(optarg, 4000);
         if (option == 'r') runs = parse_number(optarg, 1000);
         if (option == '?') return 2;
