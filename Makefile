@@ -3,9 +3,11 @@
 # make basic      builds one; make extra/guard likewise
 # make help       says what else there is
 
+CFLAGS = -g -Wall
 LDLIBS = -pthread -lrt
 
 programs = $(patsubst %.c,%,$(wildcard *.c extra/*.c bench/*.c))
+compile = $(strip $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
 
 .DELETE_ON_ERROR:
 .PHONY: all bench check check-all clean demo format help plots FORCE
@@ -13,25 +15,23 @@ programs = $(patsubst %.c,%,$(wildcard *.c extra/*.c bench/*.c))
 all: $(programs) extra/alloc.so
 
 $(programs): %: %.c .flags
-	$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $< $(LDLIBS) -o $@
+	$(compile) $< $(LDLIBS) -o $@
 
 # The same source as a library to preload, optimised because it is measured.
 extra/alloc: | extra/alloc.so
 extra/alloc.so: extra/alloc.c .flags
-	$(CC) -O2 $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -DPRELOAD -fPIC -shared $< \
-	    $(LDLIBS) -o $@
+	$(compile) -O2 -DPRELOAD -fPIC -shared $< $(LDLIBS) -o $@
 
 # Holds the compiler and its flags: when one changes, everything is rebuilt.
 .flags: FORCE
-	@echo '$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(LDLIBS)' | \
-	    cmp -s - $@ || \
-	    echo '$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(LDLIBS)' >$@
+	@echo '$(compile) $(LDLIBS)' | cmp -s - $@ || \
+	    echo '$(compile) $(LDLIBS)' >$@
 
 check:
 	+@tests/run $(T)
 
 check-all:
-	+@tests/everywhere $(S)
+	+@tools/everywhere $(S)
 
 measured = fsipc extra/xman bench/access bench/handover bench/ipc
 

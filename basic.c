@@ -8,8 +8,10 @@
  *     +--------------------+        +--------------------+
  *     MAP_SHARED: the same page, seen by every process that maps the file
  *     MAP_PRIVATE: the first write to a page gives the process its own copy
+ *
  *     ./basic /tmp/poem.txt
  *     ./basic --length=8192 --read=4096 /tmp/poem.txt
+ *
  * mmap(2); proc_pid_maps(5) explains the lines that say what lies where.
  */
 #define _GNU_SOURCE
@@ -18,8 +20,8 @@
 #include <err.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <signal.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,15 +29,172 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The open file, and where its byte 0 would be in memory. */
-static const char *path;
-static int fd;
-static uintptr_t byte_0;
+/* To experiment, change these lines, or use the options. */
+static int prot = PROT_READ | PROT_WRITE;
+static int flags = MAP_SHARED;
+static long long offset = 0;  /* the byte of the file to begin at */
+static long long length = -1; /* how many bytes to map, -1: up to its end */
 
-static void flush_stdout(void)
+static enum { EDIT, TOUCH, CAT } task;
+static const char *path, *old = "memories", *new = "MEMORIES";
+static int as_string, wait_first, writing;
+static unsigned long byte; /* the one to touch */
+
+static int fd;
+static unsigned long byte_0; /* the address at which byte 0 would be */
+
+static void edit(char *text, size_t in_file);
+static void touch(volatile unsigned char *address);
+static void dump(const char *text, long long in_file);
+static void locate(FILE *stream, const void *address);
+static void explain_faults(void);
+static long long file_size(void);
+static void parse_options(int argc, char *argv[]);
+static void check_streams(void);
+static void wait_for_enter(const char *what);
+static void flush_stdout(void);
+
+int main(int argc, char *argv[])
 {
-    if (fflush(stdout) == EOF || ferror(stdout)) err(1, "stdout");
+    parse_options(argc, argv);
+    check_streams();
+
+    /* A private mapping may be written to though the file may not. */
+    int access = O_RDONLY;
+    if (flags == MAP_SHARED && (prot & PROT_WRITE)) access = O_RDWR;
+    fd = open(path, access | O_NONBLOCK); /* and do not wait at a FIFO */
+    if (fd == -1) err(1, "%s", path);
+
+    long long in_file = file_size() - offset; /* how many bytes there are */
+    if (in_file < 0) in_file = 0;
+    if (length == -1) length = in_file;
+    if (in_file > length) in_file = length;
+    if (task == CAT) length = in_file > 0 ? in_file : 1; /* 0 is EINVAL */
+
+    /* A mapping begins at a page of the file: round down, and add the rest. */
+    long long extra = offset % sysconf(_SC_PAGESIZE);
+    char *page = mmap(NULL, extra + length, prot, flags, fd, offset - extra);
+    if (page == MAP_FAILED) err(1, "%s: mmap of %lld bytes", path, length);
+    char *text = page + extra;
+
+    byte_0 = (unsigned long)text - offset;
+    explain_faults();
+    if (task != CAT)
+        printf("byte %lld is at %p + %lld\n", offset, (void *)page, extra);
+    flush_stdout();
+    if (wait_first) wait_for_enter("goes on");
+
+    switch (task) {
+    case EDIT:
+        if (as_string) printf("%s\n", text);
+        if (!as_string) dump(text, in_file);
+        edit(text, in_file);
+        break;
+    case TOUCH: touch((unsigned char *)(byte_0 + byte)); break;
+    case CAT: fwrite(text, 1, in_file, stdout); break;
+    }
+    flush_stdout();
 }
+
+/* A plain write to memory; pread(2) then tells what the file holds. */
+static void edit(char *text, size_t in_file)
+{
+    const size_t size = strlen(old);
+    char *place = memmem(text, in_file, old, size);
+    if (place == NULL) errx(1, "%s: '%s' not found", path, old);
+
+    flush_stdout(); /* nothing is changed if nobody can be told */
+    memcpy(place, new, size);
+
+    char *file_has = calloc(size + 1, 1);
+    if (file_has == NULL) err(1, "%s", old);
+    ssize_t got = pread(fd, file_has, size, offset + (place - text));
+    if (got == -1) err(1, "%s", path);
+    if ((size_t)got < size) errx(1, "%s: truncated while mapped", path);
+    printf("'%s' is now '%.*s' in memory, '%s' in the file\n", old, (int)size,
+           place, file_has);
+    free(file_has);
+}
+
+/* A byte that may be behind the end of the file, or outside of the mapping. */
+static void touch(volatile unsigned char *address)
+{
+    locate(stdout, (void *)address);
+    flush_stdout();
+    if (writing) *address = 'X';
+    printf("it is %d; the file has %lld bytes\n", *address, file_size());
+}
+
+/* The bytes in hex beside the text, 16 a line; of a long text, 16 lines. */
+static void dump(const char *text, long long in_file)
+{
+    for (long long row = 0; row < in_file && row < 256; row += 16) {
+        char hex[16 * 3 + 1] = "", chars[16 + 1] = "";
+        for (int i = 0; i < 16 && row + i < in_file; i++) {
+            unsigned char c = text[row + i];
+            sprintf(hex + 3 * i, "%02x ", c);
+            chars[i] = isprint(c) ? c : '.';
+        }
+        printf("%8lld  %-48s |%s|\n", offset + row, hex, chars);
+    }
+}
+
+/* Which byte of the file belongs there, and what mapping is there. */
+static void locate(FILE *stream, const void *address)
+{
+    const unsigned long at = (unsigned long)address;
+    fprintf(stream, "byte %ld of %lld, at %p\n", (long)(at - byte_0),
+            file_size(), address);
+    FILE *maps = fopen("/proc/self/maps", "r");
+    if (maps == NULL) return;
+    char line[PATH_MAX + 100], rights[5];
+    unsigned long from, to;
+    int name = 0;
+    while (fgets(line, sizeof line, maps)) {
+        sscanf(line, "%lx-%lx %4s %*s %*s %*s %n", &from, &to, rights, &name);
+        if (at < from || at >= to) continue;
+        fprintf(stream, "  in %lx-%lx %s %s", from, to, rights,
+                line[name] ? line + name : "no file\n");
+    }
+    fclose(maps);
+}
+
+/* The fault is never inside malloc(), so stdio works here. Returning runs the
+   instruction again; because of SA_RESETHAND it then kills. */
+static void explain_fault(int number, siginfo_t *info, void *context)
+{
+    const long at = (unsigned long)info->si_addr - byte_0;
+    const char *rule;
+    (void)context;
+    if (number == SIGBUS && at >= file_size())
+        rule = "SIGBUS, beyond the end of the file";
+    else if (number == SIGBUS)
+        rule = "SIGBUS, the disk is full, or fails";
+    else if (info->si_code == SEGV_ACCERR)
+        rule = "SIGSEGV, protection forbids it";
+    else
+        rule = "SIGSEGV, nothing is mapped there";
+    fprintf(stderr, "basic: %s: ", rule);
+    locate(stderr, info->si_addr);
+}
+
+static void explain_faults(void)
+{
+    const struct sigaction action = {.sa_sigaction = explain_fault,
+                                     .sa_flags = SA_SIGINFO | SA_RESETHAND};
+    sigaction(SIGSEGV, &action, NULL);
+    sigaction(SIGBUS, &action, NULL);
+}
+
+static long long file_size(void)
+{
+    struct stat status;
+    if (fstat(fd, &status) == -1) err(1, "%s", path);
+    if (!S_ISREG(status.st_mode)) errx(1, "%s: not a regular file", path);
+    return status.st_size;
+}
+
+/* The rest is alike in every program: options, and streams that are checked. */
 
 static void usage(void)
 {
@@ -54,167 +213,93 @@ static void usage(void)
     exit(0);
 }
 
-/* With stdout closed, open() would return 1: printf() would fill the file. */
-static void guard_streams(void)
+static int parse_prot(const char *letters)
 {
-    for (int i = STDIN_FILENO; i <= STDERR_FILENO; i++)
-        if (fcntl(i, F_GETFD) == -1 && open("/dev/null", O_RDWR) != 0)
-            errx(1, "stdout or stderr: closed");
+    int allowed = PROT_NONE;
+    if (strcmp(letters, "none") == 0) return PROT_NONE;
+    if (letters[strspn(letters, "rwx")] != '\0')
+        errx(2, "%s: not letters of rwx, nor none", letters);
+    if (strchr(letters, 'r')) allowed |= PROT_READ;
+    if (strchr(letters, 'w')) allowed |= PROT_WRITE;
+    if (strchr(letters, 'x')) allowed |= PROT_EXEC;
+    return allowed;
 }
 
-static long long parse_bytes(const char *text)
+static long long parse_number(const char *text, long long least, long long most)
 {
-    char *end;
-    long long number = strtoll(text, &end, 10);
-    if (!isdigit((unsigned char)*text) || *end || number > PTRDIFF_MAX / 2)
-        errx(2, "%s: not a number of bytes", text);
+    const long long number = strtoll(text, NULL, 10);
+    if (*text == '\0' || text[strspn(text, "0123456789")] != '\0')
+        errx(2, "%s: not a number", text);
+    if (number < least || number > most)
+        errx(2, "%s: not from %lld to %lld", text, least, most);
     return number;
 }
 
-static int parse_prot(const char *letters)
+static void parse_options(int argc, char *argv[])
 {
-    if (letters[strspn(letters, "rwx")] && strcmp(letters, "none") != 0)
-        errx(2, "%s: not letters of rwx, nor none", letters);
-    return (strchr(letters, 'r') ? PROT_READ : 0) |
-           (strchr(letters, 'w') ? PROT_WRITE : 0) |
-           (strchr(letters, 'x') ? PROT_EXEC : 0);
-}
-
-static long long file_size(void)
-{
-    struct stat status;
-    if (fstat(fd, &status) == -1 || !S_ISREG(status.st_mode))
-        errx(1, "%s: not a regular file", path);
-    return status.st_size;
-}
-
-/* Which byte of the file belongs there, and what mapping is there. */
-static void locate(FILE *stream, void *at)
-{
-    FILE *maps = fopen("/proc/self/maps", "re");
-    char line[4096];
-    void *from, *to;
-    fprintf(stream, "byte %ld of %lld, at %p\n", (long)((uintptr_t)at - byte_0),
-            file_size(), at);
-    while (maps && fgets(line, sizeof line, maps))
-        if (sscanf(line, "%p-%p", &from, &to) == 2 && from <= at && at < to)
-            fprintf(stream, "  in %.*s %s", (int)strcspn(line, " ") + 5, line,
-                    strpbrk(line, "/[") ? strpbrk(line, "/[") : "no file\n");
-    if (maps) fclose(maps);
-}
-
-/* The fault is never inside malloc(), so stdio works here. Returning runs the
-   instruction again; because of SA_RESETHAND it then kills. */
-static void explain_fault(int signal, siginfo_t *info, void *context)
-{
-    (void)context;
-    const char *rule = "SIGSEGV, nothing is mapped there";
-    if (info->si_code == SEGV_ACCERR) rule = "SIGSEGV, protection forbids it";
-    if (signal == SIGBUS) rule = "SIGBUS, beyond the end of the file";
-    fprintf(stderr, "basic: %s: ", rule);
-    locate(stderr, info->si_addr);
-}
-
-/* The bytes in hex beside the text, 16 a line; of a long text, 16 lines. */
-static void dump(unsigned char *text, long long offset, long long length)
-{
-    for (long long row = 0; row < length && row < 256; row += 16) {
-        char hex[3 * 16 + 1] = "", chars[16 + 1] = "";
-        for (int i = 0; i < 16 && row + i < length; i++) {
-            sprintf(hex + 3 * i, "%02x ", text[row + i]);
-            chars[i] = isprint(text[row + i]) ? text[row + i] : '.';
-        }
-        printf("%8lld  %-48s |%s|\n", offset + row, hex, chars);
-    }
-}
-
-static void touch(long long byte, int writing)
-{
-    volatile unsigned char *address = (void *)(byte_0 + (uintptr_t)byte);
-    locate(stdout, (void *)address);
-    flush_stdout();
-    if (writing) *address = 'X';
-    printf("it is %d; the file has %lld bytes\n", *address, file_size());
-}
-
-/* A plain write to memory; pread(2) then tells what the file holds. */
-static void edit(char *text, size_t length, const char *old, const char *new)
-{
-    const int size = strlen(old);
-    char *place = memmem(text, length, old, size), in_file[size];
-    if (place == NULL) errx(1, "%s: '%s' not found", path, old);
-    flush_stdout();
-    memcpy(place, new, size);
-    if (pread(fd, in_file, size, (uintptr_t)place - byte_0) != size)
-        errx(1, "%s: truncated while mapped", path);
-    printf("'%s' is now '%.*s' in memory, '%.*s' in the file\n", old, size,
-           place, size, in_file);
-}
-
-int main(int argc, char *argv[])
-{
-    int prot = PROT_READ | PROT_WRITE;
-    int flags = MAP_SHARED;
-    int cat = 0, string = 0, pause = 0, writing = 0, option;
-    long long offset = 0, length = -1, touched = -1;
+    const long most = LONG_MAX / 2;
     const struct option options[] = {
-        {"cat", 0, &cat, 1},       {"private", 0, &flags, MAP_PRIVATE},
-        {"string", 0, &string, 1}, {"pause", 0, &pause, 1},
-        {"help", 0, NULL, 'h'},    {"prot", 1, NULL, 'p'},
-        {"offset", 1, NULL, 'o'},  {"length", 1, NULL, 'l'},
-        {"read", 1, NULL, 'r'},    {"write", 1, NULL, 'w'},
+        {"cat", 0, NULL, 'c'},    {"help", 0, NULL, 'h'},
+        {"length", 1, NULL, 'l'}, {"offset", 1, NULL, 'o'},
+        {"pause", 0, NULL, 'P'},  {"private", 0, &flags, MAP_PRIVATE},
+        {"prot", 1, NULL, 'p'},   {"read", 1, NULL, 'r'},
+        {"string", 0, NULL, 's'}, {"write", 1, NULL, 'w'},
         {NULL, 0, NULL, 0}};
+    int option;
     while ((option = getopt_long_only(argc, argv, "", options, NULL)) != -1)
         switch (option) {
-        case 'p': prot = parse_prot(optarg); break;
-        case 'o': offset = parse_bytes(optarg); break;
-        case 'l': length = parse_bytes(optarg); break;
-        case 'r':
-        case 'w': touched = parse_bytes(optarg), writing = option == 'w'; break;
+        case 'c': task = CAT; break;
         case 'h': usage(); break;
-        case '?': return 2;
+        case 'l': length = parse_number(optarg, 0, most); break;
+        case 'o': offset = parse_number(optarg, 0, most); break;
+        case 'P': wait_first = 1; break;
+        case 'p': prot = parse_prot(optarg); break;
+        case 's': as_string = 1; break;
+        case 'r':
+        case 'w':
+            task = TOUCH;
+            writing = option == 'w';
+            byte = parse_number(optarg, 0, most);
+            break;
+        case '?': exit(2);
         }
-    argc -= optind, argv += optind;
-    const char *old = argc == 3 ? argv[1] : "memories";
-    const char *new = argc == 3 ? argv[2] : "MEMORIES";
-    if ((argc != 1 && argc != 3) || !*old || strlen(old) != strlen(new))
-        errx(2, "want FILE, or FILE OLD NEW of one length; try --help");
-
-    guard_streams();
-    path = argv[0];
-    if (cat) prot = PROT_READ;
-    int access = flags == MAP_SHARED && prot & PROT_WRITE ? O_RDWR : O_RDONLY;
-    fd = open(path, access | O_CLOEXEC | O_NONBLOCK);
-    if (fd == -1) err(1, "%s", path);
-    const long long rest = file_size() > offset ? file_size() - offset : 0;
-    if (length == -1) length = rest;
-    const long long in_file = length < rest ? length : rest;
-    if (cat) length = in_file > 0 ? in_file : 1, pause = 0;
-
-    /* A mapping begins at a page of the file: round down, and add the rest. */
-    const long long extra = offset % sysconf(_SC_PAGESIZE);
-    char *page = mmap(NULL, extra + length, prot, flags, fd, offset - extra);
-    if (page == MAP_FAILED) err(1, "%s: mmap of %lld bytes", path, length);
-    char *text = page + extra;
-    byte_0 = (uintptr_t)text - (uintptr_t)offset;
-    const struct sigaction action = {.sa_sigaction = explain_fault,
-                                     .sa_flags = SA_SIGINFO | SA_RESETHAND};
-    sigaction(SIGSEGV, &action, NULL);
-    sigaction(SIGBUS, &action, NULL);
-
-    if (!cat)
-        printf("byte %lld is at %p + %lld\n", offset, (void *)page, extra);
-    if (pause) printf("[%d] Enter goes on\n", getpid());
-    flush_stdout();
-    if (pause) getchar();
-    if (cat) {
-        fwrite(text, 1, in_file, stdout);
-    } else if (touched != -1) {
-        touch(touched, writing);
-    } else {
-        if (string) printf("%s\n", text);
-        if (!string) dump((unsigned char *)text, offset, in_file);
-        edit(text, in_file, old, new);
+    if (task == CAT) {
+        prot = PROT_READ;
+        wait_first = 0;
     }
+
+    argc -= optind;
+    argv += optind;
+    if (argc != 1 && argc != 3) errx(2, "want FILE [OLD NEW]; try --help");
+    path = argv[0];
+    if (argc == 3) {
+        old = argv[1];
+        new = argv[2];
+    }
+    if (*old == '\0' || strlen(old) != strlen(new))
+        errx(2, "want OLD and NEW of one length; try --help");
+}
+
+/* With stdout closed, open() would return 1, and printf() fill the file.
+   A closed stdin is an empty one. */
+static void check_streams(void)
+{
+    if (fcntl(STDOUT_FILENO, F_GETFD) == -1) err(1, "stdout");
+    if (fcntl(STDERR_FILENO, F_GETFD) == -1) err(1, "stderr");
+    if (fcntl(STDIN_FILENO, F_GETFD) != -1) return;
+    if (open("/dev/null", O_RDONLY) == -1) err(1, "/dev/null");
+}
+
+/* The end of the input is Enter, too. */
+static void wait_for_enter(const char *what)
+{
+    printf("[%d] Enter %s\n", getpid(), what);
     flush_stdout();
+    int key = getchar();
+    while (key != '\n' && key != EOF) key = getchar();
+}
+
+static void flush_stdout(void)
+{
+    if (fflush(stdout) == EOF || ferror(stdout)) err(1, "stdout");
 }
