@@ -76,8 +76,7 @@ int main(int argc, char *argv[])
 {
     parse_options(argc, argv);
     check_streams();
-    setvbuf(stdout, NULL, _IOLBF, 0); /* the lines of both, in order */
-    signal(SIGXFSZ, SIG_IGN);         /* a limit is an error of the call */
+    signal(SIGXFSZ, SIG_IGN); /* a limit is an error of the call */
     umask(0177);
 
     switch (role) {
