@@ -356,7 +356,6 @@ static int wait_for_taker(void)
     int peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
     if (peer == -1) err(1, "%s", path);
     remove_socket();
-    close(fd);
     return peer;
 }
 
