@@ -43,7 +43,7 @@ static unsigned long byte; /* the one to touch */
 static int fd;
 static unsigned long byte_0;  /* the address at which byte 0 would be */
 static unsigned long located; /* the address of which all is told */
-static const long largest = LONG_MAX / 2; /* so many bytes in a mapping */
+static const long largest = LONG_MAX / 2; /* number of bytes */
 
 static void edit(char *text, size_t in_file);
 static void touch(volatile unsigned char *address);
@@ -105,7 +105,7 @@ int main(int argc, char *argv[])
     flush_stdout();
 }
 
-/* A plain write to memory. */
+/* A plain store, and nothing else, puts the new word into the file. */
 static void edit(char *text, size_t in_file)
 {
     const size_t size = strlen(old);
@@ -152,8 +152,9 @@ static void bring_to_disk(char *page, size_t size)
 {
     const long before = dirty((unsigned long)page);
     if (msync(page, size, MS_SYNC) == -1) err(1, "%s: msync", path);
+    const long after = dirty((unsigned long)page);
     printf("not on the disk: %ld kB of the mapping; after msync() %ld kB\n",
-           before, dirty((unsigned long)page));
+           before, after);
 }
 
 /* What others have put there may not command the terminal. */
@@ -250,7 +251,8 @@ static long dirty(unsigned long address)
    instruction again; because of SA_RESETHAND it then kills. */
 static void explain_fault(int number, siginfo_t *info, void *context)
 {
-    const unsigned long address = (unsigned long)info->si_addr;
+    unsigned long address = (unsigned long)info->si_addr;
+    if (info->si_code == SI_KERNEL) address = located; /* it is not told */
     const long at = address - byte_0;
     const long in_page = at % sysconf(_SC_PAGESIZE);
     const char *rule;
