@@ -322,8 +322,8 @@ static void demo(void)
     wait_for("client A", client_a, manager);
     const pid_t client_b = start_child(be_client_b);
     wait_for("client B", client_b, manager);
-    kill(manager, SIGKILL);
-    waitpid(manager, NULL, 0);
+    if (kill(manager, SIGKILL) == -1) err(1, "kill");
+    if (waitpid(manager, NULL, 0) == -1) err(1, "waitpid");
 }
 
 /* The manager. Its socket may have been removed, and that of another manager
