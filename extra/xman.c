@@ -103,6 +103,7 @@ static int ask(struct message *message);
 static int open_socket(void);
 static enum outcome receive(int socket, int descriptors, struct letter *letter);
 static int reply(int socket, struct letter *letter, int fd);
+static int is_another_users(const char *file);
 static void parse_options(int argc, char *argv[]);
 static void check_streams(void);
 static void catch_signals(void (*handler)(int));
@@ -355,11 +356,19 @@ static void manage(void)
     serve(take_place());
 }
 
+static uintmax_t half_of_the_ram(void)
+{
+    const long pages = sysconf(_SC_PHYS_PAGES);
+    if (pages < 2) errx(1, "RAM: its size is not known");
+    return (uintmax_t)pages / 2 * sysconf(_SC_PAGESIZE);
+}
+
 /* Never waits for a client. Replies that nobody reads would fill the buffer of
    one socket: each has its own, opened before a memory takes the last
    descriptor. */
 static void serve(int in)
 {
+    if (limit == 0) limit = half_of_the_ram();
     puts("ready");
     flush_stdout();
     for (;;) {
@@ -507,6 +516,12 @@ static void remove_dead_socket(void)
     if (unlink(path) == -1) err(1, "%s", path);
 }
 
+static void place_is_taken(void)
+{
+    if (is_another_users(path)) errx(1, "%s: belongs to another user", path);
+    errx(1, "%s: is taken, and not by a manager", path);
+}
+
 static int take_place(void)
 {
     const int in = open_socket();
@@ -519,6 +534,7 @@ static int take_place(void)
         const int failed = bind(in, (void *)&address, address_length);
         /* Another manager has ended, and taken the directory along. */
         const int again = failed && directory && errno == ENOENT;
+        if (failed && errno == EADDRINUSE) place_is_taken();
         if (failed && !again) err(1, "%s", path);
         have_socket = !failed;
         if (have_socket && lstat(path, &socket_made) == -1) err(1, "%s", path);
@@ -763,8 +779,6 @@ static void parse_options(int argc, char *argv[])
     if (limit != 0 && run != manage)
         errx(2, "--limit: is for the manager; try --help");
     if (run != demo) set_path(given);
-    if (limit == 0)
-        limit = (uintmax_t)sysconf(_SC_PHYS_PAGES) / 2 * sysconf(_SC_PAGESIZE);
 }
 
 /* With stdout closed, open() would return 1, and printf() fill the file.
