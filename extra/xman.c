@@ -688,7 +688,10 @@ static int ask(struct message *message)
     if (request.word == NEXT && message->word == ENOENT) return -1;
     if (message->word != 0) {
         const uintmax_t object = request.id ? request.id : request.size;
-        errx(1, "%ju: %s", object, strerror(message->word));
+        const char *reason = strerror(message->word);
+        if (message->word == ETOOMANYREFS) /* musl has no words for it */
+            reason = "too many descriptors are on their way to others";
+        errx(1, "%ju: %s", object, reason);
     }
     return letter.fds[0];
 }
