@@ -93,6 +93,8 @@ int main(int argc, char *argv[])
 
     touch(pages, page);
     wait_for_enter("ends this");
+    free(large);
+    free(small);
 }
 
 static int open_file(size_t *length)
