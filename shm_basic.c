@@ -149,8 +149,8 @@ static void arbitrate(void)
         usleep(delay * 1e6);
     }
     wait_for_enter("ends this");
-    owned = 0;
     if (!keep) remove_object();
+    owned = 0;
 }
 
 /* The object stays when the process has gone. */

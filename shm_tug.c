@@ -38,7 +38,7 @@ static int guarded;               /* by the mutex: the arbiter decides */
 static int seconds = 10;          /* of the game, or of waiting for it */
 static int longest_heave = 10000; /* microseconds */
 
-enum { READY = 0x746f6f67, TO_WIN = 20 /* steps */ };
+enum { READY = 0x677574 /* "tug" */, TO_WIN = 20 /* steps */ };
 
 static struct game {
     _Atomic int ready; /* READY, when all the rest is */
@@ -378,7 +378,7 @@ static struct stat look_at_object(void)
    players of the next game, so that one gets a new object. */
 static void remove_dead_arbiters_object(void)
 {
-    int ready = READY;
+    int ready = READY; /* an empty one has died before it was */
     fd = shm_open(name, O_RDWR | O_NONBLOCK, 0); /* not to wait at a FIFO */
     if (fd == -1 && errno == ENOENT) return;     /* just removed */
     if (fd == -1) err(1, "%s", name);
@@ -386,7 +386,9 @@ static void remove_dead_arbiters_object(void)
     if (!take(ARBITER)) errx(1, "%s: has an arbiter already", name);
     if (pread(fd, &ready, sizeof ready, 0) == -1) err(1, "%s", name);
     if (ready != READY) errx(1, "%s: not a game of shm_tug", name);
-    if (status.st_nlink > 0 && shm_unlink(name) == -1) err(1, "%s", name);
+    if (status.st_nlink > 0) { /* it still has its name */
+        if (shm_unlink(name) == -1) err(1, "%s: shm_unlink", name);
+    }
     close(fd);
 }
 
