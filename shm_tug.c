@@ -43,6 +43,7 @@ enum { READY = 0x677574 /* "tug" */, TO_WIN = 20 /* steps */ };
 static struct game {
     _Atomic int ready; /* READY, when all the rest is */
     _Atomic int guarded;
+    _Atomic int waits[2]; /* left, right: for the start */
     _Atomic int over;
     pthread_mutex_t mutex;
     /* These are raced for on purpose, unless the mutex guards them. */
@@ -71,6 +72,7 @@ static void unlock(void);
 static void prepare(void);
 static void arbitrate(void);
 static void wait_for_the_players(void);
+static void wait_for_their_end(void);
 static void sum_up(int won);
 static int count_players(void);
 static void draw(int rope, int should, int lost);
@@ -81,6 +83,7 @@ static void create_game(void);
 static void find_game(void);
 static int take(int who);
 static int is_there(int who);
+static void remove_object(void);
 static void remove_owned_object(void);
 static void end_by_signal(int number);
 static void explain_sigbus(void);
@@ -108,6 +111,8 @@ int main(int argc, char *argv[])
     if (role == ARBITER) {
         prepare();
         arbitrate();
+        flush_stdout();
+        remove_object();
     } else {
         play();
     }
@@ -121,6 +126,7 @@ static void play(void)
     flush_stdout();
     alarm(seconds);
     while (game->ready != READY) usleep(1000);
+    game->waits[role] = 1;
     wait_for_the_start();
 
     while (!game->over && is_there(ARBITER)) {
@@ -217,7 +223,7 @@ static void arbitrate(void)
 {
     printf("[%d] waits for left and right: %d steps win\n", getpid(), TO_WIN);
     flush_stdout();
-    while (count_players() < 2) usleep(1000);
+    wait_for_the_players();
     lock();
     game->started = 1;
     unlock();
@@ -237,12 +243,24 @@ static void arbitrate(void)
     }
     end_drawing();
     game->over = 1;
-    wait_for_the_players();
+    wait_for_their_end();
     sum_up(won);
 }
 
-/* Then nobody writes any more, and the numbers below agree. */
+/* Both are there, and have a moment to see that the game has not started. */
 static void wait_for_the_players(void)
+{
+    int waiting = 0;
+    while (waiting < 2) {
+        usleep(1000);
+        waiting = 0;
+        if (count_players() == 2) waiting = game->waits[0] + game->waits[1];
+    }
+    usleep(100000);
+}
+
+/* Then nobody writes any more, and the numbers below agree. */
+static void wait_for_their_end(void)
 {
     const double end = now() + 2; /* some are stopped, or in an endless loop */
     int players = 2;
@@ -268,10 +286,7 @@ static void sum_up(int won)
     const char *leader = "nobody";
     if (rope < 0) leader = "left";
     if (rope > 0) leader = "right";
-    if (won)
-        printf("%s wins: %d steps\n", leader, TO_WIN);
-    else
-        printf("%s leads\n", leader);
+    printf("%s %s\n", leader, won ? "wins" : "leads");
     printf("right has pulled %d times, left %d: the rope should be at "
            "%d - %d = %d\n",
            right, left, right, left, right - left);
@@ -382,13 +397,12 @@ static void remove_dead_arbiters_object(void)
     fd = shm_open(name, O_RDWR | O_NONBLOCK, 0); /* not to wait at a FIFO */
     if (fd == -1 && errno == ENOENT) return;     /* just removed */
     if (fd == -1) err(1, "%s", name);
-    const struct stat status = look_at_object();
+    look_at_object();
     if (!take(ARBITER)) errx(1, "%s: has an arbiter already", name);
     if (pread(fd, &ready, sizeof ready, 0) == -1) err(1, "%s", name);
-    if (ready != READY) errx(1, "%s: not a game of shm_tug", name);
-    if (status.st_nlink > 0) { /* it still has its name */
-        if (shm_unlink(name) == -1) err(1, "%s: shm_unlink", name);
-    }
+    if (ready != READY)
+        errx(1, "%s: no game, or none that began: rm /dev/shm%s", name, name);
+    remove_object();
     close(fd);
 }
 
@@ -447,6 +461,15 @@ static int is_there(int who)
 }
 
 /* Only what is still ours: somebody may have removed it, and made another. */
+static void remove_object(void)
+{
+    struct stat status;
+    if (fstat(fd, &status) == -1) err(1, "%s", name);
+    if (status.st_nlink == 0) return;
+    if (shm_unlink(name) == -1) err(1, "%s: shm_unlink", name);
+}
+
+/* The same for an end that nobody has wished; also in signal handlers. */
 static void remove_owned_object(void)
 {
     struct stat status;
