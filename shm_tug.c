@@ -534,7 +534,7 @@ static long long parse_number(const char *text, long long least, long long most)
     return number;
 }
 
-static void parse_role(const char *word)
+static void choose_role(const char *word)
 {
     if (strcmp(word, "left") == 0)
         role = LEFT;
@@ -563,7 +563,7 @@ static void parse_options(int argc, char *argv[])
     if (*name != '/') errx(2, "--name=%s: begins with no slash", name);
     if (argc != optind + 1)
         errx(2, "want one of arbiter, left and right; try --help");
-    parse_role(argv[optind]);
+    choose_role(argv[optind]);
 }
 
 /* With stdout closed, open() would return 1, and printf() fill the file.
