@@ -38,10 +38,11 @@ static int guarded;               /* by the mutex: the arbiter decides */
 static int seconds = 10;          /* of the game, or of waiting for it */
 static int longest_heave = 10000; /* microseconds */
 
-enum { READY = 0x677574 /* "tug" */, TO_WIN = 20 /* steps */ };
+enum { KIND = 0x677574 /* "tug" */, TO_WIN = 20 /* steps */ };
 
-static struct game {
-    _Atomic int ready; /* READY, when all the rest is */
+struct game {
+    int kind;          /* KIND, from the first moment: no stranger's file */
+    _Atomic int ready; /* when all the rest is */
     _Atomic int guarded;
     _Atomic int waits[2]; /* left, right: for the start */
     _Atomic int over;
@@ -52,7 +53,8 @@ static struct game {
     int pulls[2];        /* of left, of right */
     int written_over[2]; /* steps of the other one, by left, by right */
     int died;            /* so many owners of the mutex */
-} * game;
+};
+static struct game *game;
 
 static enum { LEFT, RIGHT, ARBITER } role;
 static const char *const roles[] = {"left", "right", "arbiter"};
@@ -125,7 +127,7 @@ static void play(void)
     printf("[%d] waits for the start, at most %d s\n", getpid(), seconds);
     flush_stdout();
     alarm(seconds);
-    while (game->ready != READY) usleep(1000);
+    while (!game->ready) usleep(1000);
     game->waits[role] = 1;
     wait_for_the_start();
 
@@ -216,7 +218,7 @@ static void prepare(void)
           "mutex: robust");
     check(pthread_mutex_init(&game->mutex, &attributes), "mutex");
     game->guarded = guarded;
-    game->ready = READY;
+    game->ready = 1;
 }
 
 static void arbitrate(void)
@@ -384,7 +386,8 @@ static struct stat look_at_object(void)
     if (!S_ISREG(status.st_mode)) errx(1, "%s: not a regular file", name);
     if (status.st_uid != geteuid())
         errx(1, "%s: belongs to user %u", name, status.st_uid);
-    if (status.st_size != 0 && status.st_size != sizeof *game)
+    const off_t size = status.st_size;
+    if (size != 0 && size != sizeof game->kind && size != sizeof *game)
         errx(1, "%s: not a game of shm_tug", name);
     return status;
 }
@@ -393,15 +396,14 @@ static struct stat look_at_object(void)
    players of the next game, so that one gets a new object. */
 static void remove_dead_arbiters_object(void)
 {
-    int ready = READY; /* an empty one has died before it was */
+    int kind = KIND; /* of an empty one, too: its arbiter died at once */
     fd = shm_open(name, O_RDWR | O_NONBLOCK, 0); /* not to wait at a FIFO */
     if (fd == -1 && errno == ENOENT) return;     /* just removed */
     if (fd == -1) err(1, "%s", name);
     look_at_object();
     if (!take(ARBITER)) errx(1, "%s: has an arbiter already", name);
-    if (pread(fd, &ready, sizeof ready, 0) == -1) err(1, "%s", name);
-    if (ready != READY)
-        errx(1, "%s: no game, or none that began: rm /dev/shm%s", name, name);
+    if (pread(fd, &kind, sizeof kind, 0) == -1) err(1, "%s", name);
+    if (kind != KIND) errx(1, "%s: not a game of shm_tug", name);
     remove_object();
     close(fd);
 }
@@ -426,7 +428,9 @@ static void create_game(void)
         }
         if (fstat(fd, &status) == -1) err(1, "%s", name);
     }
+    const int kind = KIND;
     signal(SIGXFSZ, SIG_IGN); /* a limit is an error, too */
+    if (pwrite(fd, &kind, sizeof kind, 0) == -1) err(1, "%s", name);
     errno = posix_fallocate(fd, 0, sizeof *game);
     if (errno != 0) err(1, "%s", name);
 }
@@ -439,7 +443,8 @@ static void find_game(void)
     if (fd == -1) err(1, "%s", name);
     const struct stat status = look_at_object();
     if (!is_there(ARBITER)) errx(1, "%s: start the arbiter first", name);
-    if (status.st_size == 0) errx(1, "%s: the arbiter is not ready", name);
+    if (status.st_size != sizeof *game)
+        errx(1, "%s: the arbiter is not ready", name);
     if (!take(role)) errx(1, "%s: %s plays already", name, roles[role]);
 }
 
