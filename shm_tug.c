@@ -71,7 +71,7 @@ static void pull(void);
 static void lock(void);
 static void repair(void);
 static void unlock(void);
-static void prepare(void);
+static void prepare_mutex(void);
 static void arbitrate(void);
 static void wait_for_the_players(void);
 static void wait_for_their_end(void);
@@ -111,7 +111,7 @@ int main(int argc, char *argv[])
     if (game == MAP_FAILED) err(1, "%s: mmap", name);
 
     if (role == ARBITER) {
-        prepare();
+        if (guarded) prepare_mutex();
         arbitrate();
         flush_stdout();
         remove_object();
@@ -208,7 +208,7 @@ static void unlock(void)
 
 /* Process-shared: it works between processes, in memory that they share.
    Robust: it survives its owner. */
-static void prepare(void)
+static void prepare_mutex(void)
 {
     pthread_mutexattr_t attributes;
     check(pthread_mutexattr_init(&attributes), "mutex");
@@ -217,12 +217,12 @@ static void prepare(void)
     check(pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST),
           "mutex: robust");
     check(pthread_mutex_init(&game->mutex, &attributes), "mutex");
-    game->guarded = guarded;
-    game->ready = 1;
 }
 
 static void arbitrate(void)
 {
+    game->guarded = guarded;
+    game->ready = 1;
     printf("[%d] waits for left and right: %d steps win\n", getpid(), TO_WIN);
     flush_stdout();
     wait_for_the_players();
