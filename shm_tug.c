@@ -441,8 +441,12 @@ static void find_game(void)
     if (fd == -1 && errno == ENOENT)
         errx(1, "%s: start the arbiter first", name);
     if (fd == -1) err(1, "%s", name);
-    const struct stat status = look_at_object();
+    struct stat status = look_at_object();
     if (!is_there(ARBITER)) errx(1, "%s: start the arbiter first", name);
+    for (int i = 0; i < 1000 && status.st_size != sizeof *game; i++) {
+        usleep(1000); /* it has just been created */
+        status = look_at_object();
+    }
     if (status.st_size != sizeof *game)
         errx(1, "%s: the arbiter is not ready", name);
     if (!take(role)) errx(1, "%s: %s plays already", name, roles[role]);
