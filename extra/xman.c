@@ -750,7 +750,8 @@ static void parse_command(int argc, char *argv[])
 {
     const struct command *command = commands;
     while (command->name && strcmp(command->name, argv[0]) != 0) command++;
-    if (command->name == NULL) errx(2, "%s: not a command; try --help", argv[0]);
+    if (command->name == NULL)
+        errx(2, "%s: not a command; try --help", argv[0]);
 
     const char *const wants[] = {"no more", "one ID", "one SIZE"};
     if (argc != (command->needs == NEEDS_NOTHING ? 1 : 2))
