@@ -158,8 +158,9 @@ copy_lab() {
 # Others may run programs of these names: only those in this copy count.
 pidof() {
     for pid in $(command pidof "$1"); do
-        case $(readlink "/proc/$pid/cwd") in
-            "$lab" | "$lab"/*) echo "$pid" ;;
+        case $(readlink "/proc/$pid/ns/mnt")$(readlink "/proc/$pid/cwd") in
+            "$(readlink /proc/self/ns/mnt)$lab" | \
+                "$(readlink /proc/self/ns/mnt)$lab"/*) echo "$pid" ;;
         esac
     done
 }
