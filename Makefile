@@ -27,11 +27,14 @@ extra/alloc.so: extra/alloc.c .flags
 	@echo '$(compile) $(LDLIBS)' | cmp -s - $@ || \
 	    echo '$(compile) $(LDLIBS)' >$@
 
+# The tests build with the same compiler and flags, and know them by these.
+export CC CFLAGS CPPFLAGS LDFLAGS MAKE
+
 check:
-	+@tests/run $(T)
+	@tests/run $(T)
 
 check-all:
-	+@tools/everywhere $(S)
+	@tools/everywhere $(S)
 
 measured = fsipc extra/xman bench/access bench/handover bench/ipc
 

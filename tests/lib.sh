@@ -9,6 +9,7 @@
 #                                   output, and has changed and left nothing
 #   dies_of SIGNAL CLAIM REGEX COMMAND...   it says so, and dies of the signal
 #   skip CLAIM REASON               the machine cannot show it
+#   skip_all REASON                 the machine can show none of it: the end
 #   wait_for COMMAND...             until it succeeds, for at most 20 seconds
 #   start LOG COMMAND...            in the background; its process is $pid
 #   press_enter                     a line for what was started
@@ -21,6 +22,7 @@
 #   waits_for_lock FILE COMMAND...  while somebody else has the flock of it
 #   target                          the machine that programs are compiled for
 #   preloads LIBRARY                programs here can run on it
+#   no_objects                      prints why /dev/shm can hold none, if so
 #   full_disk BYTES COMMAND...      in a directory on a file system that small
 set -eu
 LC_ALL=C
@@ -121,6 +123,11 @@ skip() {
     echo "ok $claims - $1 # SKIP $2"
 }
 
+skip_all() {
+    skip "everything of $name" "$1"
+    exit 0
+}
+
 wait_for() {
     tries=0
     until "$@" >/dev/null 2>&1; do
@@ -210,6 +217,15 @@ target() {
 preloads() {
     # shellcheck disable=SC2002 # the maps are those of cat
     LD_PRELOAD=$1 cat /proc/self/maps 2>&1 | grep -q "/${1##*/}\$"
+}
+
+no_objects() {
+    if ! (: >"/dev/shm/$tag.try") 2>/dev/null; then
+        echo '/dev/shm is missing, or cannot be written to'
+    elif ! head -c 1000000 /dev/zero 2>/dev/null >"/dev/shm/$tag.try"; then
+        echo '/dev/shm is full'
+    fi
+    rm -f "/dev/shm/$tag.try" 2>/dev/null || :
 }
 
 # A tmpfs of that size, mounted where only this command sees it.
