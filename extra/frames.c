@@ -14,8 +14,8 @@
  *                       | frame 61b07 |<---------| page |    a copy
  *                       +-------------+          +------+
  *
- *     ./frames
- *     ./frames --megabytes=100
+ *     ./extra/frames
+ *     ./extra/frames --megabytes=100
  *
  * mmap(2), fork(2); proc_pid_smaps(5) and proc_pid_pagemap(5) have the numbers.
  */
@@ -75,7 +75,7 @@ static int hidden;  /* only root sees the numbers of frames */
 
 static void show_page(int flags);
 static void show_fork(int flags);
-static void touch(size_t access, size_t bytes);
+static char touch(size_t access, size_t bytes);
 static void start_child(void);
 static void obey(void);
 static void let_child(size_t access, size_t bytes);
@@ -152,14 +152,16 @@ static void show_fork(int flags)
     report("child ends");
 }
 
-static void touch(size_t access, size_t bytes)
+/* What was read is returned, or the reading might be left out. */
+static char touch(size_t access, size_t bytes)
 {
-    volatile char *byte = at, seen;
+    volatile char *byte = at;
+    char last = 0;
     for (size_t i = 0; i < bytes; i += page_size) {
         if (access == STORE) byte[i] = 'X';
-        if (access == READ) seen = byte[i];
+        if (access == READ) last = byte[i];
     }
-    (void)seen;
+    return last;
 }
 
 static void start_child(void)

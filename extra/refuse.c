@@ -12,9 +12,9 @@
  *             |        +-- not 0: EINVAL, is to be had: ENOMEM
  *             +-- with MAP_FIXED a page: EINVAL
  *
- *     ./refuse
- *     ./refuse works
- *     ./refuse readonly
+ *     ./extra/refuse
+ *     ./extra/refuse works
+ *     ./extra/refuse readonly
  *
  * mmap(2) lists the errors; errno(3) says what their names mean.
  */
