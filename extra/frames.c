@@ -206,6 +206,7 @@ static void let_child(size_t access, size_t bytes)
 static void end_child(void)
 {
     int status;
+    shutdown(channel, SHUT_RDWR); /* the child receives the end */
     close(channel);
     if (waitpid(child, &status, 0) == -1) err(1, "child %d", child);
     if (WIFSIGNALED(status))
