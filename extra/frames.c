@@ -111,7 +111,7 @@ int main(int argc, char *argv[])
             show_fork(kind->flags);
         else
             show_page(kind->flags);
-        /* A frame given back would be the next page's, as if it were shared. */
+        /* Else kept: a frame given back would be the one of the next page. */
         if (megabytes) munmap(at, length);
     }
     if (hidden) puts("?: only root sees the numbers of the frames");

@@ -186,11 +186,12 @@ CODE(hint, at[0], {
 })
 
 CODE(replace, at[0], {
-    int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS;
     at = mmap(NULL, 4096, PROT_READ | PROT_WRITE, flags, -1, 0);
     if (at == MAP_FAILED) err(1, "mmap");
     at[0] = 42;
-    at = mmap(at, 4096, PROT_READ, flags | MAP_FIXED, -1, 0);
+    char *over = mmap(at, 4096, PROT_READ, flags | MAP_FIXED, -1, 0);
+    if (over == MAP_FAILED) at = over;
 })
 
 CODE(rounded, at[4095], {
