@@ -55,6 +55,7 @@ static struct record *records;        /* the file, in memory */
 static const char *volatile new_file; /* is removed, if nobody is paid */
 static volatile int filling;          /* an old one is emptied again */
 
+static void check_records(size_t count);
 static int is_ours(const struct record *record, size_t number);
 static void pay(void);
 static void print_table(size_t count);
@@ -91,13 +92,7 @@ int main(int argc, char *argv[])
     records = mmap(NULL, size, prot, flags, fd, 0);
     if (records == MAP_FAILED) err(1, "%s: mmap", path);
 
-    const int first_is_ours = is_ours(&records[0], 1);
-    const int last_is_ours = is_ours(&records[count - 1], count);
-    if (!first_is_ours || !last_is_ours)
-        errx(1, "%s: not a database of ours", path);
-    if (id <= count && !is_ours(&records[id - 1], id))
-        errx(1, "%s: record %u is not ours", path, id);
-
+    check_records(count);
     pay();
     print_table(count);
     if (fflush(stdout) == EOF || ferror(stdout))
@@ -105,6 +100,16 @@ int main(int argc, char *argv[])
 }
 
 /* A file of the right size may be anybody's. */
+static void check_records(size_t count)
+{
+    const int first_is_ours = is_ours(&records[0], 1);
+    const int last_is_ours = is_ours(&records[count - 1], count);
+    if (!first_is_ours || !last_is_ours)
+        errx(1, "%s: not a database of ours", path);
+    if (id <= count && !is_ours(&records[id - 1], id))
+        errx(1, "%s: record %u is not ours", path, id);
+}
+
 static int is_ours(const struct record *record, size_t number)
 {
     return record->id == number && strncmp(record->name, "User_", 5) == 0;
@@ -115,7 +120,7 @@ static void pay(void)
 {
     double *balance = &records[id - 1].balance;
     const long long byte = (char *)balance - (char *)records;
-    printf("paying %.2f to record %u, at byte %lld of %lld: ", bonus, id, byte,
+    printf("paying %.2f to record %u, at byte %lld of %lld\n", bonus, id, byte,
            file_size());
     flush_stdout(); /* nothing is paid if nobody can be told */
     new_file = NULL;
@@ -126,7 +131,7 @@ static void pay(void)
     double in_file = 0;
     const ssize_t got = pread(fd, &in_file, sizeof in_file, byte);
     if (got == -1) err(1, "%s: the payment is made, but pread", path);
-    printf("%.2f in memory, ", *balance);
+    printf("now %.2f in memory, ", *balance);
     if (got < (ssize_t)sizeof in_file)
         puts("nothing in the file");
     else if (in_file == *balance)
@@ -306,8 +311,7 @@ static void explain_fault(int number, siginfo_t *info, void *context)
         rule = "SIGSEGV, protection forbids it";
     else
         rule = "SIGSEGV, nothing is mapped there";
-    fprintf(stderr, "binary: %s: %s: byte %lld of %lld\n", path, rule, byte,
-            file_size());
+    fprintf(stderr, "binary: %s: byte %lld of %lld\n", rule, byte, file_size());
 }
 
 static void explain_faults(void)

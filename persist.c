@@ -157,7 +157,7 @@ static void follow(void)
     printf("the variable is at %p\n", (void *)&note);
     printf("by the offset, %zu: ", offset);
     print_words((const char *)&note + offset, sizeof note - offset);
-    printf("by the pointer, %p: ", (const void *)pointer);
+    printf("by the pointer, %p:\n", (const void *)pointer);
     flush_stdout();
     print_words(pointer, sizeof note.words);
 }
