@@ -45,7 +45,7 @@ plots: $(measured)
 	@bench/run --plots=docs ipc counters handover
 
 demo:
-	@tests/handout --demo $(D)
+	@tools/demo --demo $(D)
 
 clean:
 	rm -f $(programs) extra/alloc.so .flags
