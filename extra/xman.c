@@ -122,6 +122,7 @@ static const struct command {
     {"seal", seal, NEEDS_ID},
     {"free", release, NEEDS_ID},
     {"list", list, NEEDS_NOTHING},
+    {NULL, NULL, NEEDS_NOTHING},
 };
 static void (*run)(void) = demo; /* what is to be done */
 
@@ -747,10 +748,10 @@ static void set_path(const char *given)
 
 static void parse_command(int argc, char *argv[])
 {
-    const struct command *command = NULL;
-    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
-        if (strcmp(argv[0], commands[i].name) == 0) command = &commands[i];
-    if (command == NULL) errx(2, "%s: not a command; try --help", argv[0]);
+    const struct command *command = commands;
+    while (command->name && strcmp(command->name, argv[0]) != 0) command++;
+    if (command->name == NULL)
+        errx(2, "%s: not a command; try --help", argv[0]);
 
     const char *const wants[] = {"no more", "one ID", "one SIZE"};
     if (argc != (command->needs == NEEDS_NOTHING ? 1 : 2))
