@@ -10,7 +10,7 @@ programs = $(patsubst %.c,%,$(wildcard *.c extra/*.c bench/*.c))
 compile = $(strip $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
 
 .DELETE_ON_ERROR:
-.PHONY: all bench check check-all clean demo format help plots FORCE
+.PHONY: all bench check check-all clean demo format help lecture plots FORCE
 
 all: $(programs) extra/alloc.so
 
@@ -45,7 +45,10 @@ plots: $(measured)
 	@bench/run --plots=docs ipc counters handover
 
 demo:
-	@tools/demo --demo $(D)
+	@tools/demo $(D)
+
+lecture:
+	@tools/demo --lecture
 
 clean:
 	rm -f $(programs) extra/alloc.so .flags
@@ -58,7 +61,8 @@ help:
 	@echo 'make basic        build one program; make extra/guard likewise'
 	@echo 'make check        run the tests; make check T=basic runs one'
 	@echo 'make check-all    run them with other compilers, machines, shells ...'
-	@echo 'make demo         present the handout; make demo D=fsipc one section'
+	@echo 'make demo         present the handout; make demo D=fsipc:1,3 a part'
+	@echo 'make lecture      present the 45 minutes of docs/lecture.md'
 	@echo 'make bench        measure; make bench B=ipc one benchmark'
 	@echo 'make plots        measure, and draw the pictures of it in docs/'
 	@echo 'make clean        remove what make built'

@@ -37,18 +37,25 @@ static long long length = -1; /* how many bytes to map, -1: up to its end */
 
 static enum { EDIT, TOUCH, CAT } task;
 static const char *path, *old = "memories", *new = "MEMORIES";
-static int as_string, wait_first, writing;
+static int as_string, pausing, syncing, writing;
 static unsigned long byte; /* the one to touch */
 
 static int fd;
-static unsigned long byte_0; /* the address at which byte 0 would be */
+static unsigned long byte_0;  /* the address at which byte 0 would be */
+static unsigned long located; /* the address of which all is told */
+static const long largest = LONG_MAX / 2; /* number of bytes */
 
 static void edit(char *text, size_t in_file);
 static void touch(volatile unsigned char *address);
+static void cat(const char *text, long long in_file);
+static void bring_to_disk(char *page, size_t size);
+static void compare(const char *place, size_t size);
 static void dump(const char *text, long long in_file);
-static void locate(FILE *stream, const void *address);
+static int locate(FILE *stream, unsigned long address);
+static long dirty(unsigned long address);
 static void explain_faults(void);
 static long long file_size(void);
+static void flush_after_store(void);
 static void parse_options(int argc, char *argv[]);
 static void check_streams(void);
 static void wait_for_enter(const char *what);
@@ -70,6 +77,7 @@ int main(int argc, char *argv[])
     if (length == -1) length = in_file;
     if (in_file > length) in_file = length;
     if (task == CAT) length = in_file > 0 ? in_file : 1; /* 0 is EINVAL */
+    if (length > largest) errx(1, "%s: %lld bytes are too many", path, length);
 
     /* A mapping begins at a page of the file: round down, and add the rest. */
     long long extra = offset % sysconf(_SC_PAGESIZE);
@@ -82,7 +90,7 @@ int main(int argc, char *argv[])
     if (task != CAT)
         printf("byte %lld is at %p + %lld\n", offset, (void *)page, extra);
     flush_stdout();
-    if (wait_first) wait_for_enter("goes on");
+    if (pausing) wait_for_enter("goes on");
 
     switch (task) {
     case EDIT:
@@ -91,38 +99,91 @@ int main(int argc, char *argv[])
         edit(text, in_file);
         break;
     case TOUCH: touch((unsigned char *)(byte_0 + byte)); break;
-    case CAT: fwrite(text, 1, in_file, stdout); break;
+    case CAT: cat(text, in_file); break;
     }
+    if (syncing) bring_to_disk(page, extra + length);
     flush_stdout();
 }
 
-/* A plain write to memory; pread(2) then tells what the file holds. */
+/* A plain store, and nothing else, puts the new word into the file. */
 static void edit(char *text, size_t in_file)
 {
     const size_t size = strlen(old);
+    if (pausing) wait_for_enter("edits");
     char *place = memmem(text, in_file, old, size);
     if (place == NULL) errx(1, "%s: '%s' not found", path, old);
 
     flush_stdout(); /* nothing is changed if nobody can be told */
     memcpy(place, new, size);
 
-    char *file_has = calloc(size + 1, 1);
-    if (file_has == NULL) err(1, "%s", old);
-    ssize_t got = pread(fd, file_has, size, offset + (place - text));
-    if (got == -1) err(1, "%s", path);
-    if ((size_t)got < size) errx(1, "%s: truncated while mapped", path);
-    printf("'%s' is now '%.*s' in memory, '%s' in the file\n", old, (int)size,
-           place, file_has);
-    free(file_has);
+    compare(place, size);
+    if (!pausing) return;
+    wait_for_enter("looks again");
+    compare(place, size);
 }
 
 /* A byte that may be behind the end of the file, or outside of the mapping. */
 static void touch(volatile unsigned char *address)
 {
-    locate(stdout, (void *)address);
+    if (locate(stdout, (unsigned long)address) == -1) err(1, "/proc/self/maps");
     flush_stdout();
     if (writing) *address = 'X';
     printf("it is %d; the file has %lld bytes\n", *address, file_size());
+    if (writing) flush_after_store();
+}
+
+/* The bytes are copied first. If a page is gone meanwhile, this process gets
+   the signal, while write(2) would only return EFAULT. */
+static void cat(const char *text, long long in_file)
+{
+    char bytes[65536];
+    for (long long at = 0; at < in_file; at += sizeof bytes) {
+        size_t size = sizeof bytes;
+        if (in_file - at < (long long)size) size = in_file - at;
+        memcpy(bytes, text + at, size);
+        fwrite(bytes, 1, size, stdout);
+        flush_stdout();
+    }
+}
+
+/* Every process sees a store at once, but the disk has it only after this, or
+   whenever the kernel finds the time. */
+static void bring_to_disk(char *page, size_t size)
+{
+    const long before = dirty((unsigned long)page);
+    if (msync(page, size, MS_SYNC) == -1) err(1, "%s: msync", path);
+    const long after = dirty((unsigned long)page);
+    printf("not on the disk: %ld kB of the mapping; after msync() %ld kB\n",
+           before, after);
+}
+
+/* What others have put there may not command the terminal. */
+static char *printable(char *word, size_t size)
+{
+    if (memcmp(word, old, size) == 0 || memcmp(word, new, size) == 0)
+        return word;
+    for (size_t i = 0; i < size; i++)
+        if (!isprint((unsigned char)word[i])) word[i] = '.';
+    return word;
+}
+
+/* The memory at that place, and what pread(2) says that the file holds. */
+static void compare(const char *place, size_t size)
+{
+    char *memory = calloc(size + 1, 1);
+    if (memory == NULL) err(1, "memory, after the store");
+    char *file = calloc(size + 1, 1);
+    if (file == NULL) err(1, "memory, after the store");
+
+    memcpy(memory, place, size);
+    const ssize_t got = pread(fd, file, size, (unsigned long)place - byte_0);
+    if (got == -1) err(1, "%s: pread after the store", path);
+    if ((size_t)got < size) errx(1, "%s: truncated while mapped", path);
+    printf("'%s' is now '%s' in memory, '%s' in the file\n", old,
+           printable(memory, size), printable(file, size));
+    flush_after_store();
+    free(memory);
+    free(file);
 }
 
 /* The bytes in hex beside the text, 16 a line; of a long text, 16 lines. */
@@ -140,33 +201,63 @@ static void dump(const char *text, long long in_file)
 }
 
 /* Which byte of the file belongs there, and what mapping is there. */
-static void locate(FILE *stream, const void *address)
+static int locate(FILE *stream, unsigned long address)
 {
-    const unsigned long at = (unsigned long)address;
-    fprintf(stream, "byte %ld of %lld, at %p\n", (long)(at - byte_0),
+    fprintf(stream, "byte %ld of %lld, at %#lx\n", (long)(address - byte_0),
             file_size(), address);
     FILE *maps = fopen("/proc/self/maps", "r");
-    if (maps == NULL) return;
-    char line[PATH_MAX + 100], rights[5];
+    if (maps == NULL) return -1;
+    char *line = NULL, rights[5];
+    size_t room = 0;
     unsigned long from, to;
     int name = 0;
-    while (fgets(line, sizeof line, maps)) {
+    while (getline(&line, &room, maps) != -1) {
         sscanf(line, "%lx-%lx %4s %*s %*s %*s %n", &from, &to, rights, &name);
-        if (at < from || at >= to) continue;
+        if (address < from || address >= to) continue;
         fprintf(stream, "  in %lx-%lx %s %s", from, to, rights,
                 line[name] ? line + name : "no file\n");
     }
+    const int failed = ferror(maps);
+    free(line);
     fclose(maps);
+    located = address;
+    return failed ? -1 : 0;
+}
+
+/* How many kB of the mapping at that address the disk does not have. */
+static long dirty(unsigned long address)
+{
+    FILE *maps = fopen("/proc/self/smaps", "r");
+    if (maps == NULL) err(1, "/proc/self/smaps");
+    char *line = NULL;
+    size_t room = 0;
+    unsigned long from, to;
+    int here = 0;
+    long size, sum = 0;
+    while (getline(&line, &room, maps) != -1) {
+        if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
+            here = from <= address && address < to;
+        if (!here) continue;
+        if (sscanf(line, "Shared_Dirty: %ld", &size) == 1) sum += size;
+        if (sscanf(line, "Private_Dirty: %ld", &size) == 1) sum += size;
+    }
+    if (ferror(maps)) err(1, "/proc/self/smaps");
+    free(line);
+    fclose(maps);
+    return sum;
 }
 
 /* The fault is never inside malloc(), so stdio works here. Returning runs the
    instruction again; because of SA_RESETHAND it then kills. */
 static void explain_fault(int number, siginfo_t *info, void *context)
 {
-    const long at = (unsigned long)info->si_addr - byte_0;
+    unsigned long address = (unsigned long)info->si_addr;
+    if (info->si_code == SI_KERNEL) address = located; /* it is not told */
+    const long at = address - byte_0;
+    const long in_page = at % sysconf(_SC_PAGESIZE);
     const char *rule;
     (void)context;
-    if (number == SIGBUS && at >= file_size())
+    if (number == SIGBUS && at - in_page >= file_size())
         rule = "SIGBUS, beyond the end of the file";
     else if (number == SIGBUS)
         rule = "SIGBUS, the disk is full, or fails";
@@ -175,15 +266,23 @@ static void explain_fault(int number, siginfo_t *info, void *context)
     else
         rule = "SIGSEGV, nothing is mapped there";
     fprintf(stderr, "basic: %s: ", rule);
-    locate(stderr, info->si_addr);
+    if (address == located)
+        fprintf(stderr, "byte %ld of %lld\n", at, file_size());
+    else if (locate(stderr, address) == -1)
+        warn("/proc/self/maps");
 }
 
 static void explain_faults(void)
 {
     const struct sigaction action = {.sa_sigaction = explain_fault,
                                      .sa_flags = SA_SIGINFO | SA_RESETHAND};
+    sigset_t faults; /* whoever started this may have blocked them */
+    sigemptyset(&faults);
+    sigaddset(&faults, SIGSEGV);
+    sigaddset(&faults, SIGBUS);
     sigaction(SIGSEGV, &action, NULL);
     sigaction(SIGBUS, &action, NULL);
+    sigprocmask(SIG_UNBLOCK, &faults, NULL);
 }
 
 static long long file_size(void)
@@ -192,6 +291,13 @@ static long long file_size(void)
     if (fstat(fd, &status) == -1) err(1, "%s", path);
     if (!S_ISREG(status.st_mode)) errx(1, "%s: not a regular file", path);
     return status.st_size;
+}
+
+/* A store cannot be taken back: what fails after it says so. */
+static void flush_after_store(void)
+{
+    if (fflush(stdout) == EOF || ferror(stdout))
+        err(1, "stdout, after the store");
 }
 
 /* The rest is alike in every program: options, and streams that are checked. */
@@ -206,7 +312,8 @@ static void usage(void)
          "  --length=N           map N bytes, even beyond the end\n"
          "  --string             show the text with printf(\"%s\")\n"
          "  --read=N, --write=N  only touch byte N of the file, there or not\n"
-         "  --pause              wait for Enter before the first access\n"
+         "  --sync               write to the disk what is not there yet\n"
+         "  --pause              wait for Enter before each step\n"
          "  --cat                write the bytes to stdout, nothing else\n"
          "example: basic --length=8192 --read=4096 /tmp/poem.txt");
     flush_stdout();
@@ -237,35 +344,34 @@ static long long parse_number(const char *text, long long least, long long most)
 
 static void parse_options(int argc, char *argv[])
 {
-    const long most = LONG_MAX / 2;
     const struct option options[] = {
         {"cat", 0, NULL, 'c'},    {"help", 0, NULL, 'h'},
         {"length", 1, NULL, 'l'}, {"offset", 1, NULL, 'o'},
         {"pause", 0, NULL, 'P'},  {"private", 0, &flags, MAP_PRIVATE},
         {"prot", 1, NULL, 'p'},   {"read", 1, NULL, 'r'},
-        {"string", 0, NULL, 's'}, {"write", 1, NULL, 'w'},
-        {NULL, 0, NULL, 0}};
+        {"string", 0, NULL, 's'}, {"sync", 0, &syncing, 1},
+        {"write", 1, NULL, 'w'},  {NULL, 0, NULL, 0}};
     int option;
     while ((option = getopt_long_only(argc, argv, "", options, NULL)) != -1)
         switch (option) {
         case 'c': task = CAT; break;
         case 'h': usage(); break;
-        case 'l': length = parse_number(optarg, 0, most); break;
-        case 'o': offset = parse_number(optarg, 0, most); break;
-        case 'P': wait_first = 1; break;
+        case 'l': length = parse_number(optarg, 0, largest); break;
+        case 'o': offset = parse_number(optarg, 0, largest); break;
+        case 'P': pausing = 1; break;
         case 'p': prot = parse_prot(optarg); break;
         case 's': as_string = 1; break;
         case 'r':
         case 'w':
             task = TOUCH;
             writing = option == 'w';
-            byte = parse_number(optarg, 0, most);
+            byte = parse_number(optarg, 0, largest);
             break;
         case '?': exit(2);
         }
     if (task == CAT) {
         prot = PROT_READ;
-        wait_first = 0;
+        pausing = syncing = 0;
     }
 
     argc -= optind;

@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * procmaps: where everything lies in the address space. proc_pid_maps(5)
+ * procmaps: where everything lies in the address space.
  *
  *     7ffc... | stack                      |
  *             :    nothing                 :
  *     7f3a... | libraries, files, mmap()   |
  *             :    nothing, terabytes      :
  *     55d0... | code, data, bss, then heap |
+ *           0 :    nothing, terabytes      :  NULL points here
  *
  *     ./procmaps procmaps.c
  *     cat /proc/$(pidof procmaps)/maps         in another terminal
+ *
+ * mmap(2), mincore(2), proc_pid_maps(5), proc_pid_smaps(5)
  */
 #define _GNU_SOURCE
+#define _FILE_OFFSET_BITS 64
 #include <err.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -22,144 +26,294 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { PAGES = 10, MOST = 200 };
+/* To experiment, change these lines. */
+static int prot = PROT_READ | PROT_WRITE;
+static int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+enum { PAGES = 10 };
+
+static const char *path; /* the file to map */
+static int initialised = 1, uninitialised;
 
 struct region {
-    const char *what;
+    const char *what; /* NULL behind the last one */
     size_t address;
 };
 
-/* A line of /proc/self/maps. */
+/* The lines of /proc/self/maps, from the lowest address up. */
 struct mapping {
     size_t start, end;
-    char protection[5], name[40];
+    char rights[5], name[40];
 };
+static struct mapping *maps;
+static int mappings;
 
-static int initialised = 1, uninitialised;
+static int open_file(size_t *length);
+static void read_maps(void);
+static void print_regions(const struct region *regions);
+static void draw(struct region *regions);
+static void touch(volatile char *pages, size_t page);
+static void print_pages(const char *when, volatile char *pages);
+static long rss(size_t address);
+static void parse_options(int argc, char *argv[]);
+static void check_streams(void);
+static void wait_for_enter(const char *what);
+static void flush_stdout(void);
+
+int main(int argc, char *argv[])
+{
+    parse_options(argc, argv);
+    check_streams();
+    const size_t page = sysconf(_SC_PAGESIZE);
+    volatile char *pages = mmap(NULL, PAGES * page, prot, flags, -1, 0);
+    if (pages == MAP_FAILED) err(1, "mmap of %d pages", PAGES);
+    /* The kernel joins mappings that are alike; this one shall stay alone. */
+    if (madvise((void *)pages, PAGES * page, MADV_DONTFORK) == -1)
+        err(1, "madvise");
+
+    size_t length;
+    const int fd = open_file(&length);
+    void *file = mmap(NULL, length, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (file == MAP_FAILED) err(1, "%s: mmap of %zu bytes", path, length);
+
+    void *small = malloc(100);
+    if (small == NULL) err(1, "malloc of 100 bytes");
+    void *large = malloc(1000000);
+    if (large == NULL) err(1, "malloc of 1000000 bytes");
+
+    struct region regions[] = {
+        {"code", (size_t)main},          {"data", (size_t)&initialised},
+        {"bss", (size_t)&uninitialised}, {"small malloc", (size_t)small},
+        {"large malloc", (size_t)large}, {"anonymous", (size_t)pages},
+        {"file", (size_t)file},          {"printf", (size_t)printf},
+        {"stack", (size_t)&length},      {NULL, 0},
+    };
+    read_maps();
+    print_regions(regions);
+    draw(regions);
+
+    touch(pages, page);
+    wait_for_enter("ends this");
+}
+
+static int open_file(size_t *length)
+{
+    struct stat status;
+    int fd = open(path, O_RDONLY | O_NONBLOCK); /* and do not wait at a FIFO */
+    if (fd == -1) err(1, "%s", path);
+    if (fstat(fd, &status) == -1) err(1, "%s", path);
+    if (!S_ISREG(status.st_mode)) errx(1, "%s: not a regular file", path);
+    *length = status.st_size;
+    if ((off_t)*length != status.st_size)
+        errx(1, "%s: larger than the address space", path);
+    return fd;
+}
+
+/* The name is what follows the last slash, "x (deleted)" too; or "[heap]". */
+static void parse_mapping(const char *line, struct mapping *mapping)
+{
+    int at = 0;
+    sscanf(line, "%zx-%zx %4s %*s %*s %*s %n", &mapping->start, &mapping->end,
+           mapping->rights, &at);
+    const char *name = line + at;
+    if (*name == '/') name = strrchr(name, '/') + 1;
+    if (*name == '\0') name = "anonymous";
+    snprintf(mapping->name, sizeof mapping->name, "%s", name);
+    mapping->name[strcspn(mapping->name, "\n")] = '\0';
+}
+
+static void read_maps(void)
+{
+    FILE *stream = fopen("/proc/self/maps", "r");
+    if (stream == NULL) err(1, "/proc/self/maps");
+    char *line = NULL;
+    size_t size = 0;
+    while (getline(&line, &size, stream) != -1) {
+        if (mappings % 1000 == 0) {
+            maps = realloc(maps, (mappings + 1000) * sizeof *maps);
+            if (maps == NULL) err(1, "%d mappings", mappings);
+        }
+        parse_mapping(line, &maps[mappings]);
+        mappings++;
+    }
+    if (!feof(stream)) err(1, "/proc/self/maps");
+    free(line);
+    fclose(stream);
+}
+
+static const struct mapping *mapping_of(size_t address)
+{
+    for (int i = 0; i < mappings; i++)
+        if (maps[i].start <= address && address < maps[i].end) return &maps[i];
+    return NULL;
+}
+
+static void print_regions(const struct region *regions)
+{
+    for (const struct region *r = regions; r->what; r++) {
+        const struct mapping *m = mapping_of(r->address);
+        printf("%-13s %12zx  in ", r->what, r->address);
+        if (m == NULL)
+            printf("no mapping\n");
+        else
+            printf("%zx-%zx %s %.18s\n", m->start, m->end, m->rights, m->name);
+    }
+}
+
+/* From the top of the address space down, on one screen: mappings that lie
+   near each other are one line, and so is each gap. */
+enum { NEAR = 4 << 20, COLUMNS = 80 };
+
+static int higher_first(const void *a, const void *b)
+{
+    const size_t one = ((const struct region *)a)->address;
+    const size_t other = ((const struct region *)b)->address;
+    return (one < other) - (one > other);
+}
+
+static int print_line(size_t start, size_t end, char edge, const char *holds)
+{
+    const char *unit = "KMGTPE";
+    size_t size = (end - start) / 1024;
+    for (; size >= 10 * 1024; unit++) size /= 1024;
+    return printf("%16zx %c %4zu %ciB %-12s%c", start, edge, size, *unit, holds,
+                  edge);
+}
+
+/* The mappings from the one to the other, and the regions that they hold. */
+static void draw_area(const struct mapping *lowest,
+                      const struct mapping *highest,
+                      const struct region *regions)
+{
+    char holds[40];
+    const int number = highest - lowest + 1;
+    snprintf(holds, sizeof holds, "%d mapping%s", number,
+             number > 1 ? "s" : "");
+    const int left = print_line(lowest->start, highest->end, '|', holds);
+    int column = left;
+    for (const struct region *r = regions; r->what; r++) {
+        if (r->address < lowest->start || r->address >= highest->end) continue;
+        if (column > left) column += printf(",");
+        if (column + 1 + strlen(r->what) >= COLUMNS) {
+            printf("\n%*s", left, "");
+            column = left;
+        }
+        column += printf(" %s", r->what);
+    }
+    if (column == left) printf(" %s", highest->name);
+    puts("");
+}
+
+static void draw(struct region *regions)
+{
+    int number = 0;
+    while (regions[number].what) number++;
+    qsort(regions, number, sizeof *regions, higher_first);
+
+    int top = mappings - 1;
+    while (top >= 0) {
+        int i = top;
+        while (i > 0 && maps[i].start - maps[i - 1].end < NEAR) i--;
+        draw_area(&maps[i], &maps[top], regions);
+        const size_t below = i > 0 ? maps[i - 1].end : 0;
+        if (below < maps[i].start) {
+            print_line(below, maps[i].start, ':', "nothing");
+            puts(below == 0 ? " NULL" : "");
+        }
+        top = i - 1;
+    }
+}
+
+/* Demand paging: mmap() only promised memory. Volatile, so that a byte is read
+   though nobody wants it. */
+static void touch(volatile char *pages, size_t page)
+{
+    print_pages("of ten untouched pages:", pages);
+    (void)pages[7 * page];
+    print_pages("after reading one:", pages);
+    pages[0] = 'x';
+    pages[4 * page] = 'x';
+    pages[9 * page] = 'x';
+    print_pages("after writing to three:", pages);
+}
+
+/* mincore() tells of each page whether there is memory behind it. That can be
+   the kernel's one page of zeros, which Rss does not count. */
+static void print_pages(const char *when, volatile char *pages)
+{
+    unsigned char resident[PAGES];
+    const size_t length = PAGES * sysconf(_SC_PAGESIZE);
+    if (mincore((void *)pages, length, resident) == -1) err(1, "mincore");
+    printf("in memory %-23s  ", when);
+    for (int i = 0; i < PAGES; i++) putchar(resident[i] & 1 ? '#' : '.');
+    printf("  Rss %2ld kB\n", rss((size_t)pages));
+}
+
+/* Of the mapping at this address, as /proc/self/smaps has it. */
+static long rss(size_t address)
+{
+    FILE *stream = fopen("/proc/self/smaps", "r");
+    if (stream == NULL) err(1, "/proc/self/smaps");
+    char *line = NULL;
+    size_t size = 0, start, end;
+    long kilobytes = -1;
+    int inside = 0;
+    while (getline(&line, &size, stream) != -1) {
+        if (sscanf(line, "%zx-%zx ", &start, &end) == 2)
+            inside = start <= address && address < end;
+        if (inside) sscanf(line, "Rss: %ld kB", &kilobytes);
+    }
+    if (!feof(stream)) err(1, "/proc/self/smaps");
+    if (kilobytes == -1) errx(1, "/proc/self/smaps: no Rss of %zx", address);
+    free(line);
+    fclose(stream);
+    return kilobytes;
+}
+
+/* The rest is alike in every program: options, and streams that are checked. */
+
+static void usage(void)
+{
+    puts("usage: procmaps FILE\n"
+         "Map FILE, show what lies where in memory, and wait for Enter.\n"
+         "example: procmaps procmaps.c");
+    flush_stdout();
+    exit(0);
+}
+
+static void parse_options(int argc, char *argv[])
+{
+    const struct option options[] = {{"help", 0, NULL, 'h'},
+                                     {NULL, 0, NULL, 0}};
+    int option;
+    while ((option = getopt_long_only(argc, argv, "", options, NULL)) != -1)
+        switch (option) {
+        case 'h': usage(); break;
+        case '?': exit(2);
+        }
+    if (argc != optind + 1) errx(2, "want one FILE; try --help");
+    path = argv[optind];
+}
+
+/* With stdout closed, open() would return 1, and printf() fill the file.
+   A closed stdin is an empty one. */
+static void check_streams(void)
+{
+    if (fcntl(STDOUT_FILENO, F_GETFD) == -1) err(1, "stdout");
+    if (fcntl(STDERR_FILENO, F_GETFD) == -1) err(1, "stderr");
+    if (fcntl(STDIN_FILENO, F_GETFD) != -1) return;
+    if (open("/dev/null", O_RDONLY) == -1) err(1, "/dev/null");
+}
+
+/* The end of the input is Enter, too. */
+static void wait_for_enter(const char *what)
+{
+    printf("[%d] Enter %s\n", getpid(), what);
+    flush_stdout();
+    int key = getchar();
+    while (key != '\n' && key != EOF) key = getchar();
+}
 
 static void flush_stdout(void)
 {
     if (fflush(stdout) == EOF || ferror(stdout)) err(1, "stdout");
-}
-
-/* With stdout closed, open() would return 1: printf() would fill the file. */
-static void guard_streams(void)
-{
-    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-        if (fcntl(fd, F_GETFD) == -1 && open("/dev/null", O_RDWR) != 0)
-            errx(1, "stdout or stderr: closed");
-}
-
-static void *map_file(const char *path)
-{
-    struct stat status;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd == -1 || fstat(fd, &status) == -1) err(1, "%s", path);
-    if (!S_ISREG(status.st_mode)) errx(1, "%s: not a regular file", path);
-    void *file = mmap(NULL, status.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (file == MAP_FAILED) err(1, "%s", path);
-    return file;
-}
-
-/* The name: what follows the last slash, also "x (deleted)"; or "[heap]". */
-static int read_maps(struct mapping maps[MOST])
-{
-    FILE *stream = fopen("/proc/self/maps", "re");
-    char line[20000];
-    int count = 0, name = 0;
-    if (stream == NULL) err(1, "/proc/self/maps");
-    while (count < MOST && fgets(line, sizeof line, stream)) {
-        struct mapping *m = &maps[count++];
-        sscanf(line, "%zx-%zx %4s %*s %*s %*s %n", &m->start, &m->end,
-               m->protection, &name);
-        const char *slash = strrchr(line, '/');
-        strncpy(m->name, slash ? slash + 1 : line + name, sizeof m->name - 1);
-        m->name[strcspn(m->name, "\n")] = '\0';
-        if (*m->name == '\0') strcpy(m->name, "anonymous");
-    }
-    fclose(stream);
-    return count;
-}
-
-static void print_region(const struct region *r, const struct mapping *m)
-{
-    while (r->address >= m->end) m++;
-    printf("%-13s %12zx  in %zx-%zx %s %.20s\n", r->what, r->address, m->start,
-           m->end, m->protection, m->name);
-}
-
-static void print_row(size_t start, size_t bytes, char edge, const char *name)
-{
-    const char *unit = "KMGTPE";
-    for (bytes /= 1024; bytes >= 10 * 1024; unit++) bytes /= 1024;
-    printf("\n%16zx %c %4zu %ciB  %-20.20s %c", start, edge, bytes, *unit, name,
-           edge);
-}
-
-/* From the top down, mappings of one name together, with the gaps. */
-static void draw(struct mapping *maps, int count, struct region *regions)
-{
-    for (int i = count - 1; i >= 0; i--) {
-        const size_t end = maps[i].end;
-        while (i > 0 && maps[i - 1].end == maps[i].start &&
-               strcmp(maps[i - 1].name, maps[i].name) == 0)
-            i--;
-        const size_t start = maps[i].start;
-        const size_t below = i > 0 ? maps[i - 1].end : 0;
-        print_row(start, end - start, '|', maps[i].name);
-        for (struct region *r = regions; r->what; r++)
-            if (start <= r->address && r->address < end)
-                printf(" <- %s", r->what);
-        if (below < start) print_row(below, start - below, ':', "nothing");
-    }
-    puts("");
-}
-
-static void print_resident(const char *when, void *pages, size_t length)
-{
-    unsigned char resident[PAGES];
-    if (mincore(pages, length, resident) == -1) err(1, "mincore");
-    printf("%-36s ", when);
-    for (int i = 0; i < PAGES; i++) putchar(resident[i] & 1 ? '#' : '.');
-    puts("");
-}
-
-int main(int argc, char *argv[])
-{
-    const struct option options[] = {{"help", 0, NULL, 'h'}, {0}};
-    int prot = PROT_READ | PROT_WRITE, flags = MAP_PRIVATE | MAP_ANONYMOUS;
-    int option = getopt_long_only(argc, argv, "", options, NULL);
-    if (option == '?') return 2;
-    if (option == 'h') {
-        puts("usage: procmaps FILE    maps it, shows what lies where, waits\n"
-             "example: procmaps procmaps.c");
-        flush_stdout();
-        return 0;
-    }
-    if (argc != optind + 1) errx(2, "want one FILE; try --help");
-
-    guard_streams();
-    static struct mapping maps[MOST];
-    const size_t page = sysconf(_SC_PAGESIZE);
-    char *pages = mmap(NULL, PAGES * page, prot, flags, -1, 0);
-    if (pages == MAP_FAILED) err(1, "mmap");
-    struct region regions[] = {{"code", (size_t)main},
-                               {"data", (size_t)&initialised},
-                               {"bss", (size_t)&uninitialised},
-                               {"small malloc", (size_t)malloc(100)},
-                               {"large malloc", (size_t)malloc(1 << 20)},
-                               {"anonymous", (size_t)pages},
-                               {"file", (size_t)map_file(argv[optind])},
-                               {"printf", (size_t)printf},
-                               {"stack", (size_t)&option},
-                               {NULL, 0}};
-    int count = read_maps(maps);
-    for (struct region *r = regions; r->what; r++) print_region(r, maps);
-    draw(maps, count, regions);
-    print_resident("in memory of ten untouched pages:", pages, PAGES * page);
-    pages[0] = pages[4 * page] = pages[9 * page] = 'x';
-    print_resident("in memory after touching three:", pages, PAGES * page);
-    printf("[%d] Enter ends this\n", getpid());
-    flush_stdout();
-    getchar();
 }

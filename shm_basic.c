@@ -6,11 +6,15 @@
  *     producer ---> |  /dev/shm/hello_shm  | ---> consumer
  *                   +----------------------+
  *     It stays until shm_unlink(), also when no process uses it.
+ *
  *     ./shm_basic arbiter
- *     watch -n0.1 xxd /dev/shm/hello_shm       in another terminal
  *     ./shm_basic producer hello && ./shm_basic consumer
+ *
+ * shm_open(3), shm_unlink(3), shm_overview(7), mmap(2)
  */
 #define _GNU_SOURCE
+#define _FILE_OFFSET_BITS 64
+#include <ctype.h>
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -23,143 +27,306 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* To experiment, change these lines, or use the options. */
+static int prot = PROT_READ | PROT_WRITE;
+static int flags = MAP_SHARED;
+static double delay = 1; /* seconds between two letters */
+static int excl;         /* refuse an object that exists already */
+static int keep;         /* leave the object there at the end */
+
 enum { SIZE = 128 }; /* bytes: 8 rows of xxd */
 
-static const char *name = "/hello_shm";
-static volatile sig_atomic_t owned; /* to be removed, whatever ends us */
+static enum { ARBITER, PRODUCER, CONSUMER } role;
+static const char *name = "/hello_shm", *text = "hello";
+
 static int fd;
+static int found; /* the object was there before */
+static char *object;
+static volatile sig_atomic_t owned; /* it goes when this process ends */
 
-static void flush_stdout(void)
-{
-    if (fflush(stdout) == EOF || ferror(stdout)) err(1, "stdout");
-}
+static void open_object(void);
+static void create_object(void);
+static void size_object(void);
+static void arbitrate(void);
+static void produce(void);
+static void consume(void);
+static void say_what_it_holds(void);
+static void remove_object(void);
+static void remove_owned_object(void);
+static void end_by_signal(int number);
+static void explain_sigbus(void);
+static void parse_options(int argc, char *argv[]);
+static void check_streams(void);
+static void wait_for_enter(const char *what);
+static void catch_signals(void (*handler)(int));
+static void flush_stdout(void);
 
-static void usage(void)
+int main(int argc, char *argv[])
 {
-    puts(
-        "usage: shm_basic [--name=/NAME] [--excl] [--keep] [--delay=SECONDS]\n"
-        "                 [arbiter | producer [TEXT] | consumer]\n"
-        "arbiter creates an object, fills it ten times, one --delay (1) after\n"
-        "another, and removes it. producer leaves TEXT in it, and consumer\n"
-        "removes it. --excl refuses an old object, --keep removes none.\n"
-        "example: shm_basic producer hello && shm_basic consumer");
+    parse_options(argc, argv);
+    check_streams();
+    atexit(remove_owned_object);
+    catch_signals(end_by_signal);
+    explain_sigbus();
+
+    open_object();
+    if (role != CONSUMER) size_object();
+    if (role == CONSUMER) prot = PROT_READ; /* it needs no more */
+    object = mmap(NULL, SIZE, prot, flags, fd, 0);
+    if (object == MAP_FAILED) err(1, "%s: mmap", name);
+    if (found) say_what_it_holds();
+
+    switch (role) {
+    case ARBITER: arbitrate(); break;
+    case PRODUCER: produce(); break;
+    case CONSUMER: consume(); break;
+    }
     flush_stdout();
-    exit(0);
 }
 
-/* With stdout closed, open() would return 1: printf() would fill the file. */
-static void guard_streams(void)
-{
-    for (int i = STDIN_FILENO; i <= STDERR_FILENO; i++)
-        if (fcntl(i, F_GETFD) == -1 && open("/dev/null", O_RDWR) != 0)
-            errx(1, "stdout or stderr: closed");
-}
-
-/* Also in signal handlers; only what is still ours, no other of this name. */
-static void remove_object(void)
+/* An object looks like a file of /dev/shm, and anybody may have put it there:
+   only a regular one, of this user, with the right size, is used. */
+static void open_object(void)
 {
     struct stat status;
-    if (owned && fstat(fd, &status) == 0 && status.st_nlink) shm_unlink(name);
-}
-
-static void end_by_signal(int signal)
-{
-    remove_object();
-    raise(signal);
-}
-
-static void remove_object_at_the_end(void)
-{
-    const int signals[] = {SIGBUS, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM};
-    const struct sigaction action = {.sa_handler = end_by_signal,
-                                     .sa_flags = SA_RESETHAND};
-    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
-        sigaction(signals[i], &action, NULL);
-    atexit(remove_object);
-}
-
-/* A new object is empty until posix_fallocate() gives it size and memory. */
-static char *map_object(int create, int excl)
-{
-    int prot = PROT_READ | PROT_WRITE, flags = MAP_SHARED;
-    struct stat status;
-    fd = create ? shm_open(name, O_RDWR | O_CREAT | O_EXCL, 0600) : -1;
-    const int found = fd == -1;
-    owned = !found;
-    if (found) fd = shm_open(name, O_RDWR, 0);
-    if (fd == -1 || fstat(fd, &status) == -1) err(1, "%s", name);
+    found = 1;
+    if (role != CONSUMER) create_object();
+    if (found) { /* and do not wait at a FIFO */
+        const int access = role == CONSUMER ? O_RDONLY : O_RDWR;
+        fd = shm_open(name, access | O_NONBLOCK, 0);
+    }
+    if (fd == -1) err(1, "%s", name);
+    if (fstat(fd, &status) == -1) err(1, "%s", name);
     if (!S_ISREG(status.st_mode)) errx(1, "%s: not a regular file", name);
     if (status.st_uid != geteuid())
         errx(1, "%s: belongs to user %u", name, status.st_uid);
-    if (found && create && excl)
+    if (found && excl)
         errx(1, "%s: exists, and is yours: rm /dev/shm%s", name, name);
-    if (status.st_size != SIZE && (status.st_size != 0 || !create))
+    if (status.st_size == 0 && role == CONSUMER)
+        errx(1, "%s: is empty: it was created, but has no size yet", name);
+    if (status.st_size != 0 && status.st_size != SIZE)
         errx(1, "%s: not an object of %d bytes", name, SIZE);
-    errno = create ? posix_fallocate(fd, 0, SIZE) : 0;
+}
+
+/* Of several that come at once, one creates it. A signal in between would leave
+   an object that nobody owns: it has to wait. */
+static void create_object(void)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, &before);
+    fd = shm_open(name, O_RDWR | O_CREAT | O_EXCL, 0600);
+    if (fd == -1 && errno != EEXIST) err(1, "%s: shm_open to create it", name);
+    found = fd == -1;
+    owned = !found;
+    sigprocmask(SIG_SETMASK, &before, NULL);
+}
+
+/* A new object is empty. Its bytes are reserved: when /dev/shm is full, that is
+   an error here, and not SIGBUS later. */
+static void size_object(void)
+{
+    signal(SIGXFSZ, SIG_IGN); /* a limit is an error, too */
+    errno = posix_fallocate(fd, 0, SIZE);
     if (errno != 0) err(1, "%s", name);
-    char *object = mmap(NULL, SIZE, prot, flags, fd, 0);
-    if (object == MAP_FAILED) err(1, "%s", name);
-    if (found) printf("%s holds \"%.*s\"\n", name, SIZE, object);
-    flush_stdout();
-    return object;
 }
 
-static void wait_for_enter(const char *what)
+/* Whatever ends it, it removes the object; with --keep only a new one, and that
+   not after a good end. */
+static void arbitrate(void)
 {
-    printf("Enter %s\n", what);
-    flush_stdout();
-    for (int c = 0; c != '\n' && c != EOF;) c = getchar();
-}
+    char greeting[SIZE] = "";
+    if (!keep) owned = 1;
+    snprintf(greeting, SIZE, "Hello, shared memory! I am %d", getpid());
+    memcpy(object, greeting, SIZE);
+    printf("[%d] has written a greeting into %s\n", getpid(), name);
+    wait_for_enter("fills it ten times");
 
-static void fill_ten_times(char *object, double delay)
-{
     for (int letter = 'A'; letter < 'A' + 10; letter++) {
         memset(object, letter, SIZE);
         printf("[%d] has filled it with %c\n", getpid(), letter);
         flush_stdout();
         usleep(delay * 1e6);
     }
+    wait_for_enter("ends this");
+    if (!keep) remove_object();
+    owned = 0;
 }
 
-int main(int argc, char *argv[])
+/* The object stays when the process has gone. */
+static void produce(void)
 {
-    int excl = 0, keep = 0, option;
-    double delay = 1;
-    char rest;
+    strncpy(object, text, SIZE);
+    owned = 0;
+}
+
+/* What it has printed, it removes. */
+static void consume(void)
+{
+    if (!keep) remove_object();
+}
+
+/* No bytes of others are sent to the terminal, lest they be its commands. */
+static void say_what_it_holds(void)
+{
+    char copy[SIZE + 1] = "";
+    memcpy(copy, object, SIZE);
+    for (char *c = copy; *c != '\0'; c++)
+        if (!isprint((unsigned char)*c)) *c = '.';
+    printf("%s holds \"%s\"\n", name, copy);
+    flush_stdout();
+}
+
+/* Without its name, the object lives as long as it is mapped. What has got the
+   name since is another one. */
+static void remove_object(void)
+{
+    struct stat status;
+    if (fstat(fd, &status) == -1) err(1, "%s", name);
+    if (status.st_nlink == 0) {
+        printf("[%d] my object has lost the name %s\n", getpid(), name);
+        return;
+    }
+    if (shm_unlink(name) == -1) err(1, "%s: shm_unlink", name);
+}
+
+/* The same for an end that nobody has wished; also in signal handlers. */
+static void remove_owned_object(void)
+{
+    struct stat status;
+    if (!owned || fstat(fd, &status) == -1) return;
+    if (status.st_nlink > 0)
+        shm_unlink(name); // NOLINT(bugprone-signal-handler): it is unlink(2)
+}
+
+static void end_by_signal(int number)
+{
+    remove_owned_object();
+    raise(number);
+}
+
+/* The fault is in our own loads and stores, so stdio works here. Returning runs
+   the instruction again; because of SA_RESETHAND it then kills. */
+static void explain_fault(int number, siginfo_t *info, void *context)
+{
+    struct stat status = {.st_size = 0};
+    (void)number;
+    (void)context;
+    fstat(fd, &status);
+    fprintf(stderr,
+            "shm_basic: SIGBUS, beyond the end of the object: "
+            "byte %td of %lld, at %p\n",
+            (char *)info->si_addr - object, (long long)status.st_size,
+            info->si_addr);
+    remove_owned_object();
+}
+
+static void explain_sigbus(void)
+{
+    const struct sigaction action = {.sa_sigaction = explain_fault,
+                                     .sa_flags = SA_SIGINFO | SA_RESETHAND};
+    sigaction(SIGBUS, &action, NULL);
+}
+
+/* The rest is alike in every program: options, and streams that are checked. */
+
+static void usage(void)
+{
+    puts("usage: shm_basic [OPTION]... [arbiter | producer [TEXT] | consumer]\n"
+         "arbiter creates an object, fills it ten times, and removes it;\n"
+         "producer leaves TEXT (hello) in it; consumer prints and removes it.\n"
+         "  --name=/NAME     the name of the object (/hello_shm)\n"
+         "  --excl           refuse an object that exists already\n"
+         "  --keep           leave the object there at the end\n"
+         "  --delay=SECONDS  the arbiter's between two letters (1)\n"
+         "example: shm_basic producer hello && shm_basic consumer");
+    flush_stdout();
+    exit(0);
+}
+
+static double parse_seconds(const char *number)
+{
+    char *end;
+    const double seconds = strtod(number, &end);
+    const int strange = number[strspn(number, "0123456789.")] != '\0';
+    if (strange || end == number || *end != '\0')
+        errx(2, "%s: not a number of seconds", number);
+    if (seconds > 60) errx(2, "%s: not from 0 to 60", number);
+    return seconds;
+}
+
+static void parse_role(const char *word)
+{
+    if (strcmp(word, "arbiter") == 0)
+        role = ARBITER;
+    else if (strcmp(word, "producer") == 0)
+        role = PRODUCER;
+    else if (strcmp(word, "consumer") == 0)
+        role = CONSUMER;
+    else
+        errx(2, "%s: not arbiter, producer or consumer", word);
+}
+
+static void parse_options(int argc, char *argv[])
+{
     const struct option options[] = {
         {"delay", 1, NULL, 'd'}, {"excl", 0, &excl, 1},  {"help", 0, NULL, 'h'},
         {"keep", 0, &keep, 1},   {"name", 1, NULL, 'n'}, {NULL, 0, NULL, 0}};
-    while ((option = getopt_long_only(argc, argv, "", options, NULL)) != -1) {
-        if (option == 'd' && (sscanf(optarg, "%lf%c", &delay, &rest) != 1 ||
-                              !(delay >= 0 && delay <= 60)))
-            errx(2, "--delay=%s: not 0 to 60 seconds", optarg);
-        if (option == 'n') name = optarg;
-        if (option == 'h') usage();
-        if (option == '?') return 2;
-    }
-    argc -= optind, argv += optind;
-    const char *role = argc > 0 ? argv[0] : "arbiter";
-    const char *text = argc > 1 ? argv[1] : "hello";
-    const int arbiter = !strcmp(role, "arbiter");
-    const int producer = !strcmp(role, "producer");
-    if (argc > 1 + producer ||
-        (!arbiter && !producer && strcmp(role, "consumer") != 0))
-        errx(2, "want arbiter, producer [TEXT] or consumer; try --help");
-    if (strlen(text) >= SIZE) errx(2, "TEXT: longer than %d bytes", SIZE - 1);
+    int option;
+    while ((option = getopt_long_only(argc, argv, "", options, NULL)) != -1)
+        switch (option) {
+        case 'd': delay = parse_seconds(optarg); break;
+        case 'h': usage(); break;
+        case 'n': name = optarg; break;
+        case '?': exit(2);
+        }
     if (*name != '/') errx(2, "--name=%s: begins with no slash", name);
 
-    guard_streams();
-    signal(SIGXFSZ, SIG_IGN);
-    remove_object_at_the_end();
-    char *object = map_object(arbiter || producer, excl);
-    owned = !producer && !keep;
-    if (producer) strncpy(object, text, SIZE);
-    if (arbiter) {
-        snprintf(object, SIZE, "Hello, shared memory! I am %d", getpid());
-        printf("[%d] has written a greeting into %s\n", getpid(), name);
-        wait_for_enter("fills it ten times");
-        fill_ten_times(object, delay);
-        wait_for_enter("ends this");
-    }
+    argc -= optind;
+    argv += optind;
+    if (argc > 0) parse_role(argv[0]);
+    const int most = role == PRODUCER ? 2 : 1;
+    if (argc > most)
+        errx(2, "want arbiter, producer [TEXT] or consumer; try --help");
+    if (argc == 2) text = argv[1];
+    if (excl && role == CONSUMER) errx(2, "--excl: a consumer creates nothing");
+    if (strlen(text) >= SIZE) errx(2, "TEXT: longer than %d bytes", SIZE - 1);
+}
+
+/* With stdout closed, open() would return 1, and printf() fill the file.
+   A closed stdin is an empty one. */
+static void check_streams(void)
+{
+    if (fcntl(STDOUT_FILENO, F_GETFD) == -1) err(1, "stdout");
+    if (fcntl(STDERR_FILENO, F_GETFD) == -1) err(1, "stderr");
+    if (fcntl(STDIN_FILENO, F_GETFD) != -1) return;
+    if (open("/dev/null", O_RDONLY) == -1) err(1, "/dev/null");
+}
+
+/* The end of the input is Enter, too. */
+static void wait_for_enter(const char *what)
+{
+    printf("[%d] Enter %s\n", getpid(), what);
     flush_stdout();
+    int key = getchar();
+    while (key != '\n' && key != EOF) key = getchar();
+}
+
+/* The end by a signal is cleaned up after. What was ignored at the start, as
+   SIGHUP is by nohup(1), stays ignored. */
+static void catch_signals(void (*handler)(int))
+{
+    const int signals[] = {SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM};
+    const struct sigaction action = {.sa_handler = handler,
+                                     .sa_flags = SA_RESETHAND};
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
+        struct sigaction before;
+        sigaction(signals[i], NULL, &before);
+        if (before.sa_handler != SIG_IGN) sigaction(signals[i], &action, NULL);
+    }
+}
+
+static void flush_stdout(void)
+{
+    if (fflush(stdout) == EOF || ferror(stdout)) err(1, "stdout");
 }

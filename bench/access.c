@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * access: what it costs to use a file, mapped and by system calls. mmap(2)
+ * access: what it costs to use a file, mapped and by system calls.
  *
  *     mapped    program <------- load, store -------> page cache
  *     by calls  program <-> block <----- copy ------> page cache
+ *
+ *     ./bench/access --runs=1
  *     ./bench/access --runs=1 --directory=/dev/shm
- * A line for each measurement: table, row, value and unit, with tabs between.
+ *
+ * A line is a measurement, with tabs: table, row, value, unit; "# " a comment.
+ * mmap(2), madvise(2), pread(2)
  */
 #define _GNU_SOURCE
 #define _FILE_OFFSET_BITS 64
@@ -13,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,69 +26,93 @@
 #include <time.h>
 #include <unistd.h>
 
+/* To experiment, change these lines, or use the options. */
+static int flags = MAP_SHARED;
+static int runs = 5;
+static int megabytes = 256;
+static const char *directory = "/tmp"; /* or what TMPDIR says */
+
 struct record {
-    double balance, rest[4];
+    double balance;
+    double rest[4];
 };
-static const char usage[] =
-    "usage: access [--runs=N] [--megabytes=N] [--directory=DIR]\n"
-    "Measure 5 times what access to 256 MiB in $TMPDIR, or /tmp, costs.\n"
-    "example: access --runs=1 --directory=/dev/shm";
 static const int both = PROT_READ | PROT_WRITE;
-static char block[64 << 10];
-static double begin; /* of what is being measured */
+static char block[64 << 10]; /* for read() and write() */
+static double begin;         /* of what is being measured, in seconds */
 
-static void flush_stdout(void)
-{
-    if (fflush(stdout) == EOF || ferror(stdout)) err(1, "stdout");
-}
+static int create_file(size_t size, char content);
+static void update(int fd, struct record *records, int count, int run);
+static void pass(int fd, size_t size, const char *old);
+static void map_sparse(int fd);
+static void touch(const char *row, int fd, size_t size, int prot, int how);
+static double now(void);
+static void parse_options(int argc, char *argv[]);
+static void check_streams(void);
+static void flush_stdout(void);
 
-static int parse_number(const char *text, int most)
+int main(int argc, char *argv[])
 {
-    char *end;
-    const long number = strtol(text, &end, 10);
-    if (*text < '0' || *text > '9' || *end || number < 1 || number > most)
-        errx(2, "%s: not a number from 1 to %d", text, most);
-    return number;
-}
+    parse_options(argc, argv);
+    check_streams();
+    setvbuf(stdout, NULL, _IOLBF, 0); /* a line when it is measured */
+    signal(SIGXFSZ, SIG_IGN);         /* a limit is an error of the call */
 
-static double now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return time.tv_sec + time.tv_nsec / 1e9;
+    const size_t size = (size_t)megabytes << 20;
+    const size_t most = size / sizeof(struct record);
+    const int count = most < 1000000 ? most : 1000000;
+    const size_t bytes = count * sizeof(struct record);
+
+    const int bank = create_file(bytes, 0);
+    struct record *records = mmap(NULL, bytes, both, flags, bank, 0);
+    if (records == MAP_FAILED) err(1, "mmap of %d records", count);
+
+    const int text = create_file(size, 'x');
+    if (pwrite(text, "!", 1, size - 1) != 1) err(1, "%s", directory);
+    char *old = mmap(NULL, size, PROT_READ, flags | MAP_POPULATE, text, 0);
+    if (old == MAP_FAILED) err(1, "mmap of %d MiB", megabytes);
+
+    const int sparse = create_file(1, 0);
+    printf("# access: a file of %d MiB in %s\n", megabytes, directory);
+    flush_stdout();
+    for (int run = 0; run < runs; run++) {
+        update(bank, records, count, run);
+        pass(text, size, old);
+        map_sparse(sparse);
+        touch("anonymous", -1, size, both, MAP_PRIVATE | MAP_ANONYMOUS);
+        touch("file, read", text, size, PROT_READ, flags);
+        touch("file, write", text, size, both, flags);
+        touch("second touch", text, size, PROT_READ, flags | MAP_POPULATE);
+        flush_stdout();
+    }
 }
 
 /* Unlinked at once, so that even kill -9 leaves nothing. Written, because space
    that is only reserved is not in the page cache. */
-static int create_file(const char *directory, size_t size, char content)
+static int create_file(size_t size, char content)
 {
-    char path[4096];
-    snprintf(path, sizeof path, "%s/access.XXXXXX", directory);
+    char path[PATH_MAX];
+    const int length =
+        snprintf(path, sizeof path, "%s/access.XXXXXX", directory);
+    if (length >= (int)sizeof path) errx(1, "%s: too long", directory);
     const int fd = mkostemp(path, O_CLOEXEC);
-    if (fd == -1 || unlink(path) == -1) err(1, "%s", path);
-    if ((errno = posix_fallocate(fd, 0, size)) != 0) err(1, "%s", path);
+    if (fd == -1) err(1, "%s", path);
+    if (unlink(path) == -1) err(1, "%s", path);
+    errno = posix_fallocate(fd, 0, size);
+    if (errno != 0) err(1, "%s", path);
+
     memset(block, content, sizeof block);
-    for (size_t at = 0; at < size; at += sizeof block)
-        if (pwrite(fd, block, sizeof block, at) == -1) err(1, "%s", path);
+    for (size_t at = 0; at < size; at += sizeof block) {
+        size_t rest = size - at;
+        if (rest > sizeof block) rest = sizeof block;
+        if (pwrite(fd, block, rest, at) == -1) err(1, "%s", path);
+    }
     return fd;
 }
 
-static void update_mapped(struct record *records, int count)
+static void report(const char *table, const char *row, double value,
+                   const char *unit)
 {
-    unsigned seed = 1;
-    for (int i = 0; i < count; i++) records[rand_r(&seed) % count].balance += 1;
-}
-
-static void update_by_calls(int fd, int count)
-{
-    unsigned seed = 1;
-    struct record record;
-    for (int i = 0; i < count; i++) {
-        const off_t at = rand_r(&seed) % count * sizeof record;
-        if (pread(fd, &record, sizeof record, at) == -1) err(1, "pread");
-        record.balance += 1;
-        if (pwrite(fd, &record, sizeof record, at) == -1) err(1, "pwrite");
-    }
+    printf("%s\t%s\t%.3f\t%s\n", table, row, value, unit);
 }
 
 static void report_updates(const char *row, const struct record *records,
@@ -92,16 +121,35 @@ static void report_updates(const char *row, const struct record *records,
     const double ns = (now() - begin) * 1e9 / count;
     for (int i = 0; i < count; i++) sum -= records[i].balance;
     if (sum != 0) errx(1, "%s: wrong data", row);
-    printf("random update of a 40-byte record\t%s\t%.3f\tns\n", row, ns);
+    report("random update of a 40-byte record", row, ns, "ns");
+}
+
+/* Each adds 1 to as many balances as there are: their sum is known. */
+static void update(int fd, struct record *records, int count, int run)
+{
+    double sum = 2.0 * run * count;
+    unsigned seed = 1;
     begin = now();
+    for (int i = 0; i < count; i++) records[rand_r(&seed) % count].balance += 1;
+    report_updates("mapped", records, count, sum + count);
+
+    seed = 1;
+    begin = now();
+    for (int i = 0; i < count; i++) {
+        struct record record;
+        const off_t at = rand_r(&seed) % count * sizeof record;
+        if (pread(fd, &record, sizeof record, at) == -1) err(1, "pread");
+        record.balance += 1;
+        if (pwrite(fd, &record, sizeof record, at) == -1) err(1, "pwrite");
+    }
+    report_updates("pread and pwrite", records, count, sum + 2.0 * count);
 }
 
 static void report_pass(const char *row, size_t size, int right)
 {
     const double seconds = now() - begin;
     if (!right) errx(1, "%s: wrong data", row);
-    printf("one pass over a file\t%s\t%.3f\tGB/s\n", row, size / seconds / 1e9);
-    begin = now();
+    report("one pass over a file", row, size / seconds / 1e9, "GB/s");
 }
 
 /* A pass looks for the byte at the end. memchr() reads all, alike in each row,
@@ -113,18 +161,23 @@ static int ends_right(const char *bytes, size_t size)
 
 static int read_pass(int fd, size_t size)
 {
-    lseek(fd, 0, SEEK_SET);
-    for (ssize_t n; (n = read(fd, block, sizeof block)) > 0; size -= n)
-        if (ends_right(block, n)) return size == (size_t)n;
-    return 0;
+    size_t before = 0; /* bytes, of the blocks before this one */
+    if (lseek(fd, 0, SEEK_SET) == -1) err(1, "lseek");
+    for (;;) {
+        const ssize_t got = read(fd, block, sizeof block);
+        if (got == -1) err(1, "read");
+        if (got == 0) return 0;
+        if (ends_right(block, got)) return before + got == size;
+        before += got;
+    }
 }
 
 /* Once over a fresh mapping: mmap(), munmap(), and a fault wherever it comes
    to pages that the kernel has not mapped along with those before. */
-static void map_pass(const char *row, int fd, size_t size, int more, int advice)
+static void map_pass(const char *row, int fd, size_t size, int how, int advice)
 {
-    const int prot = PROT_READ, flags = MAP_SHARED | more;
-    char *bytes = mmap(NULL, size, prot, flags, fd, 0);
+    begin = now();
+    char *bytes = mmap(NULL, size, PROT_READ, how, fd, 0);
     if (bytes == MAP_FAILED) err(1, "mmap");
     madvise(bytes, size, advice);
     const int right = ends_right(bytes, size);
@@ -132,88 +185,128 @@ static void map_pass(const char *row, int fd, size_t size, int more, int advice)
     report_pass(row, size, right);
 }
 
-/* The mean of 1000 calls; -1 where nothing can be as large as that. */
-static int map_sparse(const char *row, int fd, off_t size)
+static void pass(int fd, size_t size, const char *old)
 {
+    begin = now();
+    report_pass("read, into 64 KiB", size, read_pass(fd, size));
+    map_pass("mapped", fd, size, flags, MADV_NORMAL);
+    const int populated = flags | MAP_POPULATE;
+    map_pass("mapped, MAP_POPULATE", fd, size, populated, MADV_NORMAL);
+    map_pass("mapped, MADV_SEQUENTIAL", fd, size, flags, MADV_SEQUENTIAL);
+    begin = now();
+    report_pass("mapped, second pass", size, ends_right(old, size));
+}
+
+/* The mean of 1000 calls in microseconds, or -1 where nothing is so large. */
+static double time_of_mmap(int fd, off_t size)
+{
+    if ((off_t)(size_t)size != size) return -1;
+    if (ftruncate(fd, size) == -1) return -1;
     double us = 0;
-    if ((off_t)(size_t)size != size || ftruncate(fd, size) == -1) return -1;
     for (int i = 0; i < 1000; i++) {
         begin = now();
-        void *start = mmap(NULL, size, both, MAP_SHARED, fd, 0);
+        void *start = mmap(NULL, size, both, flags, fd, 0);
         us += (now() - begin) * 1e6 / 1000;
         if (start == MAP_FAILED) return -1;
         munmap(start, size);
     }
-    return printf("mmap() of a sparse file\t%s\t%.3f\tus\n", row, us);
+    return us;
+}
+
+static void map_sparse(int fd)
+{
+    static const char *const rows[] = {"1 MiB", "1 GiB", "1 TiB"};
+    static int possible = 3;
+    for (int i = 0; i < possible; i++) {
+        const double us = time_of_mmap(fd, (off_t)1 << (20 + 10 * i));
+        if (us == -1) {
+            printf("# no file or address space of %s\n", rows[i]);
+            possible = i;
+        } else {
+            report("mmap() of a sparse file", rows[i], us, "us");
+        }
+    }
 }
 
 /* A huge page would be 512 pages at a single touch. */
-static void touch(const char *row, int fd, size_t size, int prot, int flags)
+static void touch(const char *row, int fd, size_t size, int prot, int how)
 {
     const size_t page = sysconf(_SC_PAGESIZE);
-    volatile char *start = mmap(NULL, size, prot, flags, fd, 0);
+    char *start = mmap(NULL, size, prot, how, fd, 0);
     if (start == MAP_FAILED) err(1, "mmap");
-    madvise((char *)start, size, MADV_NOHUGEPAGE);
+    madvise(start, size, MADV_NOHUGEPAGE);
+
+    volatile char *byte = start;
     begin = now();
-    for (size_t at = 0; at < size; at += page)
-        prot == both ? (void)(start[at] = 'x') : (void)start[at];
+    if (prot == both)
+        for (size_t at = 0; at < size; at += page) byte[at] = 'x';
+    else
+        for (size_t at = 0; at < size; at += page) (void)byte[at];
     const double ns = (now() - begin) * 1e9 * page / size;
-    printf("first touch of a page\t%s\t%.3f\tns per page\n", row, ns);
-    munmap((char *)start, size);
+    report("first touch of a page", row, ns, "ns per page");
+    munmap(start, size);
 }
 
-int main(int argc, char *argv[])
+static double now(void)
 {
-    const char *const rows[] = {"1 MiB", "1 GiB", "1 TiB"};
-    const char *directory = getenv("TMPDIR");
-    if (!directory || !*directory) directory = "/tmp";
-    int option, most = 3, runs = 5, megabytes = 256;
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec + time.tv_nsec / 1e9;
+}
+
+/* The rest is alike in every program: options, and streams that are checked. */
+
+static void usage(void)
+{
+    puts("usage: access [--runs=N] [--megabytes=N] [--directory=DIR]\n"
+         "Measure 5 times what access to 256 MiB in $TMPDIR, or /tmp, costs.\n"
+         "example: access --runs=1 --directory=/dev/shm");
+    flush_stdout();
+    exit(0);
+}
+
+static long long parse_number(const char *text, long long least, long long most)
+{
+    const long long number = strtoll(text, NULL, 10);
+    if (*text == '\0' || text[strspn(text, "0123456789")] != '\0')
+        errx(2, "%s: not a number", text);
+    if (number < least || number > most)
+        errx(2, "%s: not from %lld to %lld", text, least, most);
+    return number;
+}
+
+static void parse_options(int argc, char *argv[])
+{
     const struct option options[] = {{"directory", 1, NULL, 'd'},
                                      {"help", 0, NULL, 'h'},
                                      {"megabytes", 1, NULL, 'm'},
                                      {"runs", 1, NULL, 'r'},
                                      {NULL, 0, NULL, 0}};
-    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-        if (fcntl(fd, F_GETFD) == -1 && open("/dev/null", O_RDWR) != 0)
-            errx(1, "stdout or stderr: closed");
-    while ((option = getopt_long_only(argc, argv, "", options, NULL)) != -1) {
-        if (option == 'd') directory = optarg;
-        if (option == 'h') return puts(usage), flush_stdout(), 0;
-        if (option == 'm') megabytes = parse_number(optarg, 4000);
-        if (option == 'r') runs = parse_number(optarg, 1000);
-        if (option == '?') return 2;
-    }
-    if (argc != optind) errx(2, "%s: not an option; try --help", argv[optind]);
-    signal(SIGXFSZ, SIG_IGN), setvbuf(stdout, NULL, _IOLBF, 0);
-    const size_t size = (size_t)megabytes << 20;
-    const int count = size < 40000000 ? size / 40 : 1000000;
-    const int bank = create_file(directory, count * 40, 0);
-    const int text = create_file(directory, size, 'x');
-    const int sparse = create_file(directory, 1, 0);
-    if (pwrite(text, "!", 1, size - 1) != 1) err(1, "%s", directory);
-    struct record *records = mmap(NULL, count * 40, both, MAP_SHARED, bank, 0);
-    char *old = mmap(NULL, size, PROT_READ, MAP_SHARED | MAP_POPULATE, text, 0);
-    if (records == MAP_FAILED || old == MAP_FAILED) err(1, "mmap");
-    printf("# access: a file of %d MiB in %s\n", megabytes, directory);
-    flush_stdout();
-    for (int run = 1; run <= runs; run++) {
-        begin = now();
-        update_mapped(records, count);
-        report_updates("mapped", records, count, (2.0 * run - 1) * count);
-        update_by_calls(bank, count);
-        report_updates("pread and pwrite", records, count, 2.0 * run * count);
-        report_pass("read, into 64 KiB", size, read_pass(text, size));
-        map_pass("mapped", text, size, 0, MADV_NORMAL);
-        map_pass("mapped, MAP_POPULATE", text, size, MAP_POPULATE, 0);
-        map_pass("mapped, MADV_SEQUENTIAL", text, size, 0, MADV_SEQUENTIAL);
-        report_pass("mapped, second pass", size, ends_right(old, size));
-        for (int i = 0; i < most; i++)
-            if (map_sparse(rows[i], sparse, (off_t)1 << (20 + 10 * i)) == -1)
-                most = i, printf("# no file or address space of %s\n", rows[i]);
-        touch("anonymous", -1, size, both, MAP_PRIVATE | MAP_ANONYMOUS);
-        touch("file, read", text, size, PROT_READ, MAP_SHARED);
-        touch("file, write", text, size, both, MAP_SHARED);
-        touch("second touch", text, size, PROT_READ, MAP_SHARED | MAP_POPULATE);
-        flush_stdout();
-    }
+    const char *place = getenv("TMPDIR");
+    if (place && *place) directory = place;
+    int option;
+    while ((option = getopt_long_only(argc, argv, "", options, NULL)) != -1)
+        switch (option) {
+        case 'd': directory = optarg; break;
+        case 'h': usage(); break;
+        case 'm': megabytes = parse_number(optarg, 1, 4000); break;
+        case 'r': runs = parse_number(optarg, 1, 1000); break;
+        case '?': exit(2);
+        }
+    if (optind < argc) errx(2, "%s: unexpected; try --help", argv[optind]);
+}
+
+/* With stdout closed, open() would return 1, and printf() fill the file.
+   A closed stdin is an empty one. */
+static void check_streams(void)
+{
+    if (fcntl(STDOUT_FILENO, F_GETFD) == -1) err(1, "stdout");
+    if (fcntl(STDERR_FILENO, F_GETFD) == -1) err(1, "stderr");
+    if (fcntl(STDIN_FILENO, F_GETFD) != -1) return;
+    if (open("/dev/null", O_RDONLY) == -1) err(1, "/dev/null");
+}
+
+static void flush_stdout(void)
+{
+    if (fflush(stdout) == EOF || ferror(stdout)) err(1, "stdout");
 }

@@ -5,9 +5,14 @@
  *     sender             xman, the manager            receiver
  *     mapping --------- [ a memory ] ---------------> mapping    a descriptor
  *     mapping --------------------------------------> copy       every byte
+ *
+ *     ./bench/handover
+ *     ./bench/handover --runs=1 --largest=16777216
+ *
  * Getting ends with a new mapping: who reads it pays for its page faults. The
  * copy goes to memory that was touched before: that is copying at its best.
- *     bench/handover
+ * A line is a measurement, with tabs: table, row, value, unit; "# " a comment.
+ * unix(7), cmsg(3), mmap(2)
  */
 #define _GNU_SOURCE
 #include <err.h>
@@ -15,6 +20,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <libgen.h>
+#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
@@ -30,28 +36,111 @@
 #include <unistd.h>
 #include <wchar.h>
 
+/* To experiment, change these lines, or use the options. */
+static int prot = PROT_READ | PROT_WRITE;
+static int flags = MAP_SHARED;
+static int runs = 5;
+static long long largest = 1 << 30; /* bytes */
+static const struct timeval patience = {.tv_sec = 20};
+
 /* Messages are as in extra/xman.c: operation or errno, then ID, then size. */
 enum { ALLOCATE = 1, GET, FREE, ROWS = 6 };
-typedef unsigned long long number;
 static const char *const names[ROWS] = {"4 KiB",  "64 KiB",  "1 MiB",
                                         "16 MiB", "256 MiB", "1 GiB"};
-static const number sizes[ROWS] = {1 << 12, 1 << 16, 1 << 20,
-                                   1 << 24, 1 << 28, 1 << 30};
-static number ids[ROWS];
+static const uintmax_t sizes[ROWS] = {1 << 12, 1 << 16, 1 << 20,
+                                      1 << 24, 1 << 28, 1 << 30};
+static uintmax_t ids[ROWS];      /* the manager's */
 static wchar_t *originals[ROWS]; /* where the sender has them */
-static const char usage[] =
-    "usage: handover [--runs=N] [--largest=BYTES] [--xman=PATH]\n"
-    "Get up to --largest bytes (1 GiB) from a manager, or copy, --runs times.\n"
-    "example: handover --runs=1 --largest=16777216";
-static const struct timeval patience = {.tv_sec = 20};
+static int rows;                 /* so many of them, the others are too large */
+
+static const char *xman; /* the manager's program */
 static struct sockaddr_un manager = {.sun_family = AF_UNIX};
 
-static number parse(const char *text, number least)
+static wchar_t *ask(uintmax_t operation, int row);
+static void use_one_core(void);
+static pid_t start_manager(void);
+static void allocate(void);
+static int start_sender(void);
+static double get(int row, uintmax_t count);
+static double copy(int row, int sender, wchar_t *words);
+static void report(const char *table, int row, double seconds);
+static double now(void);
+static void parse_options(int argc, char *argv[]);
+static void check_streams(void);
+static void flush_stdout(void);
+
+int main(int argc, char *argv[])
 {
-    const number parsed = strtoull(text, NULL, 10);
-    if (text[strspn(text, "0123456789")] || parsed < least || errno == ERANGE)
-        errx(2, "%s: not a number from %llu", text, least);
-    return parsed;
+    parse_options(argc, argv);
+    check_streams();
+    setvbuf(stdout, NULL, _IOLBF, 0); /* a line when it is measured */
+    signal(SIGCHLD, SIG_DFL);         /* or nobody could be waited for */
+    use_one_core();
+    const pid_t child = start_manager();
+    allocate();
+    wchar_t *place = malloc(sizes[rows - 1]);
+    if (place == NULL) err(1, "%s", names[rows - 1]);
+
+    const int sender = start_sender();
+    for (int run = 0; run < runs; run++)
+        for (int row = 0; row < rows; row++) {
+            const uintmax_t all = sizes[row] / sizeof *place;
+            report("get a memory from xman", row, get(row, 1));
+            report("get it, and read all of it", row, get(row, all));
+            report("copy it through a socket", row, copy(row, sender, place));
+        }
+    for (int row = 0; row < rows; row++) ask(FREE, row);
+    close(sender);
+    kill(child, SIGTERM);
+    while (wait(NULL) != -1) continue;
+    flush_stdout();
+}
+
+/* Maps the memory whose descriptor comes with the reply. As in xman, a request
+   has a socket of its own; bind() without a name finds one for the reply. */
+static wchar_t *ask(uintmax_t operation, int row)
+{
+    uintmax_t message[] = {operation, ids[row], sizes[row]};
+    const struct sockaddr *name = (struct sockaddr *)&manager;
+    const int client = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (client == -1) err(1, "socket");
+    setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    if (bind(client, name, sizeof manager.sun_family) == -1) err(1, "bind");
+    if (sendto(client, message, sizeof message, 0, name, sizeof manager) == -1)
+        err(1, "manager: %s", names[row]);
+
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+    struct iovec data = {message, sizeof message};
+    struct msghdr reply = {.msg_iov = &data,
+                           .msg_iovlen = 1,
+                           .msg_control = control,
+                           .msg_controllen = sizeof control};
+    if (recvmsg(client, &reply, MSG_CMSG_CLOEXEC) == -1)
+        err(1, "manager: %s", names[row]);
+    errno = message[0];
+    if (errno != 0) err(1, "manager: %s", names[row]);
+    const struct cmsghdr *header = CMSG_FIRSTHDR(&reply);
+    if (header == NULL) errx(1, "manager: %s: no descriptor", names[row]);
+    int fd;
+    memcpy(&fd, CMSG_DATA(header), sizeof fd);
+
+    wchar_t *words = mmap(NULL, sizes[row], prot, flags, fd, 0);
+    if (words == MAP_FAILED) err(1, "%s", names[row]);
+    ids[row] = message[1];
+    close(fd);
+    close(client);
+    return words;
+}
+
+/* To wake another core takes longer than to copy a page. */
+static void use_one_core(void)
+{
+    cpu_set_t core = {0};
+    const int here = sched_getcpu();
+    if (here == -1) err(1, "sched_getcpu");
+    CPU_SET(here, &core);
+    if (sched_setaffinity(0, sizeof core, &core) == -1)
+        printf("# cores: the system chooses them: %s\n", strerror(errno));
 }
 
 /* Returns 0 in the child, which ends when we end, however we do. The stream
@@ -65,156 +154,213 @@ static pid_t start_child(int *stream)
     setsockopt(ends[0], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     const pid_t child = fork();
     if (child == -1) err(1, "fork");
-    if (child == 0) prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (child == 0 && getppid() != parent) _exit(1);
-    close(ends[child != 0]);
-    *stream = ends[child == 0];
-    return child;
+    if (child > 0) {
+        close(ends[1]);
+        *stream = ends[0];
+        return child;
+    }
+    if (prctl(PR_SET_PDEATHSIG, SIGTERM) == -1) err(1, "prctl");
+    if (getppid() != parent) _exit(1);
+    close(ends[0]);
+    *stream = ends[1];
+    return 0;
 }
 
 /* Once the manager is ready, a descriptor of its socket is enough: the name
    goes before a signal comes, and then nothing can be left of it. */
-static pid_t start_manager(const char *program)
+static pid_t start_manager(void)
 {
     const char *place = getenv("TMPDIR");
-    char option[256], *path = option + strlen("--socket="), said[6] = "";
-    int stream;
+    if (place == NULL || *place == '\0') place = "/tmp";
+    char option[256];
+    const char *path = option + strlen("--socket=");
+    snprintf(option, sizeof option, "--socket=%s/handover-%d", place, getpid());
+
     sigset_t all, before;
     sigfillset(&all);
     sigprocmask(SIG_BLOCK, &all, &before);
-    snprintf(option, sizeof option, "--socket=%s/handover-%d",
-             place && *place ? place : "/tmp", getpid());
+    int stream;
     const pid_t child = start_child(&stream);
     if (child == 0) {
         sigprocmask(SIG_SETMASK, &before, NULL);
-        dup2(stream, STDOUT_FILENO), dup2(stream, STDERR_FILENO);
-        execl(program, "xman", option, "manager", NULL);
+        dup2(stream, STDOUT_FILENO);
+        dup2(stream, STDERR_FILENO);
+        execl(xman, "xman", option, "manager", NULL);
         _exit(1);
     }
+    char said[6] = "";
     recv(stream, said, sizeof said, MSG_WAITALL);
     const int fd = open(path, O_PATH | O_CLOEXEC);
-    if (memcmp(said, "ready\n", sizeof said) != 0 || unlink(path) == -1)
-        errx(1, "%s: no manager at %s", program, path);
+    const int ready = memcmp(said, "ready\n", sizeof said) == 0;
+    if (!ready || fd == -1) errx(1, "%s: no manager at %s", xman, path);
+    if (unlink(path) == -1) err(1, "%s", path);
     sigprocmask(SIG_SETMASK, &before, NULL);
     sprintf(manager.sun_path, "/proc/self/fd/%d", fd);
     return child;
 }
 
-/* Maps the memory whose descriptor comes with the reply. As in xman, a request
-   has a socket of its own; bind() without a name finds one for the reply. */
-static wchar_t *ask(number operation, int row)
+/* All the memories and a copy are less than 5/2 of the largest: they may take
+   half of the RAM that is available, and of all addresses. */
+static uintmax_t room(void)
 {
-    const int prot = PROT_READ | PROT_WRITE, flags = MAP_SHARED;
-    number message[] = {operation, ids[row], sizes[row]};
-    _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-    struct iovec data = {message, sizeof message};
-    struct msghdr reply = {.msg_iov = &data, .msg_iovlen = 1};
-    reply.msg_control = control, reply.msg_controllen = sizeof control;
-    const int client = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    if (bind(client, (void *)&manager, sizeof manager.sun_family) == -1 ||
-        sendto(client, message, sizeof message, 0, (void *)&manager,
-               sizeof manager) == -1 ||
-        recvmsg(client, &reply, MSG_CMSG_CLOEXEC) == -1 || (errno = *message))
-        err(1, "manager: %s", names[row]);
-    const int fd = *(int *)(void *)CMSG_DATA((struct cmsghdr *)control);
-    wchar_t *words = mmap(NULL, sizes[row], prot, flags, fd, 0);
-    if (words == MAP_FAILED) err(1, "%s", names[row]);
-    ids[row] = message[1];
-    close(fd), close(client);
-    return words;
+    uintmax_t kib = 0;
+    FILE *file = fopen("/proc/meminfo", "re");
+    if (file == NULL) err(1, "/proc/meminfo");
+    if (fscanf(file, "%*[^A]Available: %ju", &kib) != 1)
+        errx(1, "/proc/meminfo: does not say what is available");
+    fclose(file);
+    const uintmax_t bytes = kib < SIZE_MAX / 1024 ? kib * 1024 : SIZE_MAX;
+    return bytes / 5;
 }
 
-/* Answers the number of a row with all the bytes of its memory. */
-static int be_sender(int receiver)
+static void allocate(void)
 {
+    const uintmax_t most = room();
+    for (int row = 0; row < ROWS && sizes[row] <= (uintmax_t)largest; row++) {
+        if (row > 0 && sizes[row] > most) {
+            printf("# %s: left out, the memory is too small\n", names[row]);
+            continue;
+        }
+        originals[row] = ask(ALLOCATE, row);
+        for (uintmax_t n = 0; n < sizes[row] / sizeof(wchar_t); n++)
+            originals[row][n] = n + 1;
+        rows = row + 1;
+    }
+}
+
+/* It answers the number of a row with all the bytes of its memory. */
+static int start_sender(void)
+{
+    int receiver;
+    if (start_child(&receiver) != 0) return receiver;
     unsigned char row;
     while (recv(receiver, &row, 1, 0) == 1)
         send(receiver, originals[row], sizes[row], MSG_NOSIGNAL);
-    return 0;
+    _exit(0);
 }
 
-/* How long until there are `count` words: as the sender's copy, or in a new
-   mapping, and read. To look for the last of them is to read all. */
-static void measure(const char *table, int row, number count, int sender,
-                    wchar_t *words)
+static void check_words(int row, const wchar_t *words, uintmax_t count)
 {
-    const int times = count > 1 << 18 ? 1 : 100; /* up to 1 MiB, a mean */
-    struct timespec start, stop;
-    double time = 0;
+    for (uintmax_t n = 0; n < count; n++)
+        if (words[n] != (wchar_t)n + 1)
+            errx(1, "%s: word %ju did not arrive", names[row], n + 1);
+}
+
+/* Seconds until there is a new mapping and `count` words of it are read: to
+   look for the last of them is to read all. */
+static double get(int row, uintmax_t count)
+{
+    const int times = count > 1 << 18 ? 1 : 100; /* up to 1 MiB a mean */
+    double seconds = 0;
     for (int i = 0; i < times; i++) {
-        if (sender) memset(words, 0, sizes[row]);
-        clock_gettime(CLOCK_MONOTONIC, &start);
-        if (sender) send(sender, &(char){row}, 1, MSG_NOSIGNAL);
-        if (sender) recv(sender, words, sizes[row], MSG_WAITALL);
-        if (!sender) words = ask(GET, row);
-        const int found = sender || wmemchr(words, count, count);
-        clock_gettime(CLOCK_MONOTONIC, &stop);
-        time += (stop.tv_sec - start.tv_sec) * 1e6;
-        time += (stop.tv_nsec - start.tv_nsec) / 1e3;
-        if (!found) errx(1, "%s: word %llu did not arrive", names[row], count);
-        for (number n = 0; n < count; n++)
-            if (words[n] != (wchar_t)n + 1)
-                errx(1, "%s: word %llu did not arrive", names[row], n + 1);
-        if (!sender) munmap(words, sizes[row]);
+        const double start = now();
+        wchar_t *words = ask(GET, row);
+        const wchar_t *last = wmemchr(words, count, count);
+        seconds += now() - start;
+        if (last == NULL)
+            errx(1, "%s: word %ju did not arrive", names[row], count);
+        check_words(row, words, count);
+        munmap(words, sizes[row]);
     }
-    printf("%s\t%s\t%.1f\tus\n", table, names[row], time / times);
+    return seconds / times;
+}
+
+/* Seconds until all words are here. */
+static double copy(int row, int sender, wchar_t *words)
+{
+    const int times = sizes[row] > 1 << 20 ? 1 : 100;
+    const unsigned char request = row;
+    double seconds = 0;
+    for (int i = 0; i < times; i++) {
+        memset(words, 0, sizes[row]);
+        const double start = now();
+        send(sender, &request, 1, MSG_NOSIGNAL);
+        recv(sender, words, sizes[row], MSG_WAITALL);
+        seconds += now() - start;
+        check_words(row, words, sizes[row] / sizeof *words);
+    }
+    return seconds / times;
+}
+
+static void report(const char *table, int row, double seconds)
+{
+    printf("%s\t%s\t%.1f\tus\n", table, names[row], seconds * 1e6);
     if (ferror(stdout)) err(1, "stdout");
 }
 
-int main(int argc, char *argv[])
+static double now(void)
 {
-    const struct option options[] = {{"runs", 1, 0, 'r'},
-                                     {"largest", 1, 0, 'l'},
-                                     {"xman", 1, 0, 'x'},
-                                     {"help", 0, 0, 'h'},
-                                     {0}};
-    number runs = 5, largest = 1 << 30, kib = 0;
-    char beside[4096], *xman = beside;
-    int option, sender, rows = 0;
-    if (fcntl(1, F_GETFD) || fcntl(2, F_GETFD)) err(1, "stdout or stderr");
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    snprintf(beside, sizeof beside, "%s/../extra/xman",
-             dirname(realpath("/proc/self/exe", NULL)));
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec + time.tv_nsec / 1e9;
+}
+
+/* The rest is alike in every program: options, and streams that are checked. */
+
+static void usage(void)
+{
+    puts("usage: handover [--runs=N] [--largest=BYTES] [--xman=PATH]\n"
+         "Get up to --largest bytes (1 GiB) from a manager, or copy, --runs\n"
+         "times (5).\n"
+         "example: handover --runs=1 --largest=16777216");
+    flush_stdout();
+    exit(0);
+}
+
+static long long parse_number(const char *text, long long least, long long most)
+{
+    const long long number = strtoll(text, NULL, 10);
+    if (*text == '\0' || text[strspn(text, "0123456789")] != '\0')
+        errx(2, "%s: not a number", text);
+    if (number < least || number > most)
+        errx(2, "%s: not from %lld to %lld", text, least, most);
+    return number;
+}
+
+/* The one that was built beside this program. */
+static const char *own_xman(void)
+{
+    static char path[PATH_MAX + 20];
+    char *own = realpath("/proc/self/exe", NULL);
+    if (own == NULL) err(1, "/proc/self/exe");
+    snprintf(path, sizeof path, "%s/../extra/xman", dirname(own));
+    free(own);
+    return path;
+}
+
+static void parse_options(int argc, char *argv[])
+{
+    const struct option options[] = {{"help", 0, NULL, 'h'},
+                                     {"largest", 1, NULL, 'l'},
+                                     {"runs", 1, NULL, 'r'},
+                                     {"xman", 1, NULL, 'x'},
+                                     {NULL, 0, NULL, 0}};
+    int option;
     while ((option = getopt_long_only(argc, argv, "", options, NULL)) != -1)
         switch (option) {
-        case 'r': runs = parse(optarg, 1); break;
-        case 'l': largest = parse(optarg, sizes[0]); break;
+        case 'h': usage(); break;
+        case 'l':
+            largest = parse_number(optarg, sizes[0], LLONG_MAX - 1);
+            break;
+        case 'r': runs = parse_number(optarg, 1, INT_MAX); break;
         case 'x': xman = optarg; break;
-        case 'h': return puts(usage) == EOF ? warn("stdout"), 1 : 0;
-        case '?': return 2;
+        case '?': exit(2);
         }
-    if (optind < argc) errx(2, "%s: try --help", argv[optind]);
-    /* All the memories and a copy are less than 5/2 of the largest: they may
-       take half of the RAM that is available, and of all addresses. */
-    FILE *file = fopen("/proc/meminfo", "re");
-    if (file == NULL || fscanf(file, "%*[^A]Available: %llu", &kib) != 1)
-        errx(1, "/proc/meminfo: does not say what is available");
-    const number room = (kib < SIZE_MAX / 1024 ? kib * 1024 : SIZE_MAX) / 5;
-    /* All on one core: to wake another takes longer than to copy a page. */
-    cpu_set_t core = {0};
-    CPU_SET(sched_getcpu(), &core);
-    if (sched_setaffinity(0, sizeof core, &core) == -1) err(1, "affinity");
-    const pid_t child = start_manager(xman);
-    for (int row = 1; row < ROWS && sizes[row] <= largest; row++)
-        if (sizes[row] > room)
-            printf("# %s: left out, the memory is too small\n", names[row]);
-    do {
-        originals[rows] = ask(ALLOCATE, rows);
-        for (number n = 0; n < sizes[rows] / sizeof(wchar_t); n++)
-            originals[rows][n] = n + 1;
-    } while (++rows < ROWS && sizes[rows] <= largest && sizes[rows] <= room);
-    wchar_t *copy = malloc(sizes[rows - 1]);
-    if (copy == NULL) err(1, "%s", names[rows - 1]);
-    if (start_child(&sender) == 0) return be_sender(sender);
-    while (runs-- > 0)
-        for (int row = 0; row < rows; row++) {
-            const number all = sizes[row] / sizeof *copy;
-            measure("get a memory from xman", row, 1, 0, NULL);
-            measure("get it, and read all of it", row, all, 0, NULL);
-            measure("copy it through a socket", row, all, sender, copy);
-        }
-    while (rows-- > 0) ask(FREE, rows);
-    close(sender), kill(child, SIGTERM);
-    while (wait(NULL) != -1) continue;
+    if (optind < argc) errx(2, "%s: unexpected; try --help", argv[optind]);
+    if (xman == NULL) xman = own_xman();
+}
+
+/* With stdout closed, open() would return 1, and printf() fill the file.
+   A closed stdin is an empty one. */
+static void check_streams(void)
+{
+    if (fcntl(STDOUT_FILENO, F_GETFD) == -1) err(1, "stdout");
+    if (fcntl(STDERR_FILENO, F_GETFD) == -1) err(1, "stderr");
+    if (fcntl(STDIN_FILENO, F_GETFD) != -1) return;
+    if (open("/dev/null", O_RDONLY) == -1) err(1, "/dev/null");
+}
+
+static void flush_stdout(void)
+{
+    if (fflush(stdout) == EOF || ferror(stdout)) err(1, "stdout");
 }

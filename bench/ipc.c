@@ -5,11 +5,16 @@
  *     parent               kernel              child
  *     message ---copy---> a buffer ---copy---> message    pipe, socketpair
  *     message ---copy---------------> a slot that both map, shared memory
- * On two cores, and on one: bench/ipc; taskset -c 0 bench/ipc
+ *
+ *     ./bench/ipc
+ *     taskset -c 0 ./bench/ipc
+ *
  * A line is a measurement, with tabs: table, row, value, unit; "# " a comment.
+ * pipe(7), unix(7), sem_overview(7), sched(7)
  */
 #define _GNU_SOURCE
 #include <err.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <sched.h>
@@ -17,6 +22,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -25,18 +31,27 @@
 #include <time.h>
 #include <unistd.h>
 
-typedef unsigned long word;
+/* To experiment, change these lines, or use the options. */
+static int prot = PROT_READ | PROT_WRITE;
+static int flags = MAP_SHARED | MAP_ANONYMOUS;
+static int runs = 5;
+static int milliseconds = 50; /* for each row */
+
 /* A lap is of messages. The slots are few, so that the cache can hold them. */
+typedef unsigned long word;
 enum { piece = 64 << 10, words = piece / sizeof(word), lap = 64, slots = 4 };
+
 enum { spinning, copying, semaphore, pipes, sockets, all_means };
 static const struct row {
     const char *name;
-    int means, size, burst; /* so many messages have one answer */
+    int means;
+    int size;  /* of a message, in bytes */
+    int burst; /* so many messages have one answer; 0: they go to oneself */
 } rows[] = {{"shared memory, spinning", spinning, sizeof(word), 1},
             {"shared memory, semaphore", semaphore, sizeof(word), 1},
             {"pipe", pipes, sizeof(word), 1},
             {"socketpair", sockets, sizeof(word), 1},
-            {"memcpy in cache", spinning, piece, 0}, /* to itself */
+            {"memcpy in cache", spinning, piece, 0},
             {"ring, left in its slot", spinning, piece, lap},
             {"ring, copied out of it", copying, piece, lap},
             {"pipe", pipes, piece, lap},
@@ -50,17 +65,139 @@ static struct way {
     _Alignas(64) char slot[slots][piece];
     sem_t posted;
     int ends[2]; /* to read from, to write to */
-} (*way)[2];
-static word message[words];
-static const char usage[] =
-    "usage: ipc [--runs=N] [--milliseconds=N]\n"
-    "Measure what messages between two processes cost: --runs times (5), by\n"
-    "each means for --milliseconds (50). example: ipc --runs=1";
+} (*way)[2];     /* there and back, for each means */
 
-static long check(long result, const char *object)
+static word message[words];
+static cpu_set_t our_core, other_cores; /* of the parent, and of the child */
+static int pinned;                      /* each has cores of its own */
+
+static void choose_cores(void);
+static void open_ways(void);
+static void measure(const struct row *row);
+static void answer(const struct row *row);
+static double exchange(const struct row *row);
+static void put(const struct row *row, struct way *to, int size, word number);
+static void take(const struct row *row, struct way *from, int size,
+                 word number);
+static void watch_child(int number);
+static void parse_options(int argc, char *argv[]);
+static void check_streams(void);
+static void flush_stdout(void);
+
+int main(int argc, char *argv[])
 {
-    if (result == -1) err(1, "%s", object);
-    return result;
+    parse_options(argc, argv);
+    check_streams();
+    setvbuf(stdout, NULL, _IOLBF, 0); /* a line when it is measured */
+
+    way = mmap(NULL, all_means * sizeof *way, prot, flags, -1, 0);
+    if (way == MAP_FAILED) err(1, "mmap");
+    open_ways();
+    choose_cores();
+    for (int i = 0; i < words; i++) message[i] = i * 2654435761;
+
+    const size_t all_rows = sizeof rows / sizeof *rows;
+    for (int run = 0; run < runs; run++)
+        for (size_t i = 0; i < all_rows; i++) measure(&rows[i]);
+    flush_stdout();
+}
+
+static void open_ways(void)
+{
+    for (int i = 0; i < 2; i++) {
+        if (sem_init(&way[semaphore][i].posted, 1, 0) == -1) err(1, "sem_init");
+        if (pipe(way[pipes][i].ends) == -1) err(1, "pipe");
+        /* As much as the ring has, if that is allowed. */
+        fcntl(way[pipes][i].ends[1], F_SETPIPE_SZ, slots * piece);
+        if (socketpair(AF_UNIX, SOCK_STREAM, 0, way[sockets][i].ends) == -1)
+            err(1, "socketpair");
+    }
+}
+
+/* Else both may be put on one core, where pipes are fast and rings slow. */
+static void choose_cores(void)
+{
+    const int core = sched_getcpu();
+    if (core == -1) err(1, "sched_getcpu");
+    CPU_SET(core, &our_core);
+    cpu_set_t allowed;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) == -1)
+        err(1, "sched_getaffinity");
+
+    CPU_XOR(&other_cores, &allowed, &our_core);
+    const int two = CPU_COUNT(&other_cores) > 0;
+    pinned = sched_setaffinity(0, sizeof our_core, &our_core) == 0;
+    if (!pinned)
+        printf("# cores: the system chooses them: %s\n", strerror(errno));
+    else if (two)
+        puts("# two cores");
+    else
+        puts("# one core: they take turns");
+    if (!two) other_cores = our_core;
+    flush_stdout();
+}
+
+static void measure(const struct row *row)
+{
+    signal(SIGCHLD, watch_child);
+    const pid_t parent = getpid(), child = fork();
+    if (child == -1) err(1, "fork");
+    if (child == 0) {
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL) == -1) err(1, "prctl");
+        if (getppid() != parent) exit(1);
+        if (pinned && sched_setaffinity(0, sizeof other_cores, &other_cores))
+            err(1, "sched_setaffinity");
+        answer(row);
+    }
+
+    const double seconds = exchange(row);
+    signal(SIGCHLD, SIG_DFL);
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    if (row->size == piece)
+        printf("throughput in pieces of 64 KiB\t%s\t%.4f\tGB/s\n", row->name,
+               piece / seconds / 1e9);
+    else
+        printf("round trip of a word\t%s\t%.4f\tus\n", row->name,
+               seconds * 1e6);
+    if (ferror(stdout)) err(1, "stdout");
+}
+
+/* The child, until it is killed. */
+static void answer(const struct row *row)
+{
+    struct way *there = &way[row->means][0], *back = &way[row->means][1];
+    while (row->burst == 0) pause();
+    for (word number = 1;; number++) {
+        take(row, there, row->size, number);
+        if (number % row->burst == 0) put(row, back, sizeof number, number + 1);
+    }
+}
+
+static double now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec + time.tv_nsec / 1e9;
+}
+
+/* Returns seconds per message. The first lap is for the caches only. */
+static double exchange(const struct row *row)
+{
+    struct way *there = &way[row->means][0], *back = &way[row->means][1];
+    double begin = 0, time = 0;
+    word number = 0;
+    while (time < milliseconds / 1e3) {
+        number++;
+        put(row, there, row->size, number);
+        if (row->burst == 0)
+            take(row, there, row->size, number);
+        else if (number % row->burst == 0)
+            take(row, back, sizeof number, number + 1);
+        if (number == lap) begin = now();
+        if (number % lap == 0) time = now() - begin;
+    }
+    return time / (number - lap);
 }
 
 /* Who waits for long may have the core that the other process needs. */
@@ -71,137 +208,131 @@ static void spin_while(const _Atomic word *counter, word value)
         if (spins++ == 1000) spins = sched_yield();
 }
 
+static int by_calls(const struct row *row)
+{
+    return row->means == pipes || row->means == sockets;
+}
+
 static void put(const struct row *row, struct way *to, int size, word number)
 {
-    const word sent = to->sent;
-    const char *rest = (const char *)message;
-    message[0] = message[size / sizeof number - 1] = number;
-    if (row->means == pipes || row->means == sockets) {
-        for (long n; size > 0; rest += n, size -= n)
-            n = check(write(to->ends[1], rest, size), "write");
+    message[0] = number;
+    message[size / sizeof number - 1] = number;
+    if (by_calls(row)) {
+        const char *rest = (const char *)message;
+        while (size > 0) {
+            const ssize_t written = write(to->ends[1], rest, size);
+            if (written == -1) err(1, "write");
+            rest += written;
+            size -= written;
+        }
         return;
     }
+    const word sent = to->sent;
     spin_while(&to->freed, sent - slots);
     memcpy(to->slot[sent % slots], message, size);
     atomic_store_explicit(&to->sent, sent + 1, memory_order_release);
-    if (row->means == semaphore) check(sem_post(&to->posted), "sem_post");
+    if (row->means == semaphore && sem_post(&to->posted) == -1)
+        err(1, "sem_post");
 }
 
-/* A message in a slot stays there until the next get: who needs only a part of
-   it reads no more than that, here its ends. Copied out, it is read whole. */
-static const void *get(struct way *from, int means, size_t size)
+/* A message in a slot stays there until the next get(): who needs only a part
+   of it reads no more than that. Copied out, it is read whole. */
+static const void *get(const struct row *row, struct way *from, int size)
 {
     static char buffer[piece];
-    if (means == pipes || means == sockets) {
-        for (size_t n = 0; n < size;)
-            n += check(read(from->ends[0], buffer + n, size - n), "read");
+    if (by_calls(row)) {
+        for (int read_so_far = 0; read_so_far < size;) {
+            const ssize_t got =
+                read(from->ends[0], buffer + read_so_far, size - read_so_far);
+            if (got == -1) err(1, "read");
+            read_so_far += got;
+        }
         return buffer;
     }
     atomic_store_explicit(&from->freed, from->received, memory_order_release);
-    while (means == semaphore && sem_wait(&from->posted) == -1) continue;
+    while (row->means == semaphore && sem_wait(&from->posted) == -1) continue;
     spin_while(&from->sent, from->received);
-    const char *slot = from->slot[from->received++ % slots];
-    return means == copying ? memcpy(buffer, slot, size) : slot;
+    const char *slot = from->slot[from->received % slots];
+    from->received++;
+    if (row->means != copying) return slot;
+    return memcpy(buffer, slot, size);
 }
 
 /* Both ends are checked. To compare all takes longer than to send it: that is
    for the first lap, which is not timed, and every 61st, so in each slot. */
 static void take(const struct row *row, struct way *from, int size, word number)
 {
-    const word *data = get(from, row->means, size);
+    const word *data = get(row, from, size);
     const size_t last = size / sizeof *data - 1;
     message[0] = message[last] = number;
-    if (data[0] != number || data[last] != number ||
-        ((number <= lap || number % 61 == 0) &&
-         memcmp(data, message, size) != 0))
-        errx(1, "%s: wrong data", row->name);
+    int right = data[0] == number && data[last] == number;
+    const int compare = number <= lap || number % 61 == 0;
+    if (right && compare) right = memcmp(data, message, size) == 0;
+    if (!right) errx(1, "%s: wrong data", row->name);
 }
 
 /* A pipe does not tell: both hold all its ends. A child says why it exits. */
-static void child_ended(int status)
+static void watch_child(int number)
 {
-    if (waitpid(-1, &status, WNOHANG) < 1 || status == 0) return;
+    int status;
+    (void)number;
+    if (waitpid(-1, &status, WNOHANG) < 1) return;
+    if (status == 0) return;
     /* NOLINTNEXTLINE(bugprone-signal-handler): nobody else prints meanwhile */
     if (WIFSIGNALED(status)) warnx("child: %s", strsignal(WTERMSIG(status)));
     _exit(1);
 }
 
-static void measure(const struct row *row, const cpu_set_t *cores, double least)
+/* The rest is alike in every program: options, and streams that are checked. */
+
+static void usage(void)
 {
-    struct way *there = way[row->means], *back = there + 1;
-    struct timespec begin = {0}, now;
-    double time = 0;
-    signal(SIGCHLD, child_ended);
-    const pid_t parent = getpid(), child = check(fork(), "fork");
-    if (child == 0) {
-        if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != parent) _exit(1);
-        check(sched_setaffinity(0, sizeof *cores, cores), "sched_setaffinity");
-        if (row->burst == 0) pause();
-        for (word number = 1;; number++) {
-            take(row, there, row->size, number);
-            if (number % row->burst == 0)
-                put(row, back, sizeof number, number + 1);
-        }
-    }
-    word number = 0;
-    while (time < least) {
-        put(row, there, row->size, ++number);
-        if (row->burst == 0) take(row, there, row->size, number);
-        if (row->burst != 0 && number % row->burst == 0)
-            take(row, back, sizeof number, number + 1);
-        if (number % lap != 0) continue;
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        if (number == lap) begin = now;
-        time = now.tv_sec - begin.tv_sec + (now.tv_nsec - begin.tv_nsec) / 1e9;
-    }
-    signal(SIGCHLD, SIG_DFL), kill(child, SIGKILL), waitpid(child, NULL, 0);
-    time /= number - lap;
-    printf(row->size == piece
-               ? "throughput in pieces of 64 KiB\t%s\t%.4f\tGB/s\n"
-               : "round trip of a word\t%s\t%.4f\tus\n",
-           row->name, row->size == piece ? piece / time / 1e9 : time * 1e6);
-    if (ferror(stdout)) err(1, "stdout");
+    puts("usage: ipc [--runs=N] [--milliseconds=N]\n"
+         "Measure what messages between two processes cost: --runs times (5),\n"
+         "by each means for --milliseconds (50).\n"
+         "example: ipc --runs=1");
+    flush_stdout();
+    exit(0);
 }
 
-int main(int argc, char *argv[])
+static long long parse_number(const char *text, long long least, long long most)
 {
-    const int prot = PROT_READ | PROT_WRITE, flags = MAP_SHARED | MAP_ANONYMOUS;
-    int runs = 5, milliseconds = 50, option, length;
+    const long long number = strtoll(text, NULL, 10);
+    if (*text == '\0' || text[strspn(text, "0123456789")] != '\0')
+        errx(2, "%s: not a number", text);
+    if (number < least || number > most)
+        errx(2, "%s: not from %lld to %lld", text, least, most);
+    return number;
+}
+
+static void parse_options(int argc, char *argv[])
+{
     const struct option options[] = {{"help", 0, NULL, 'h'},
                                      {"milliseconds", 1, NULL, 'm'},
                                      {"runs", 1, NULL, 'r'},
                                      {NULL, 0, NULL, 0}};
-    if (fcntl(1, F_GETFD) || fcntl(2, F_GETFD)) err(1, "stdout or stderr");
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    while ((option = getopt_long_only(argc, argv, "", options, NULL)) != -1) {
-        int *number = option == 'r' ? &runs : &milliseconds;
-        if (option == '?') return 2;
-        if (option == 'h') return check(puts(usage), "stdout") < 0;
-        if (!strchr("123456789", *optarg) ||
-            sscanf(optarg, "%5d%n", number, &length) != 1 || optarg[length])
-            errx(2, "%s: not a number from 1 to 99999", optarg);
-    }
-    if (argc > optind) errx(2, "%s: try --help", argv[optind]);
-    cpu_set_t cores, mine = {0};
-    CPU_SET(check(sched_getcpu(), "sched_getcpu"), &mine);
-    check(sched_getaffinity(0, sizeof cores, &cores), "sched_getaffinity");
-    const int two = CPU_COUNT(&cores) > 1;
-    /* Else they may be put on one core, where pipes are fast and rings slow. */
-    if (two) CPU_XOR(&cores, &cores, &mine);
-    check(sched_setaffinity(0, sizeof mine, &mine), "sched_setaffinity");
-    way = mmap(NULL, all_means * sizeof *way, prot, flags, -1, 0);
-    if (way == MAP_FAILED) err(1, "mmap");
-    for (int i = 0; i < 2; i++) {
-        check(sem_init(&way[semaphore][i].posted, 1, 0), "sem_init");
-        check(pipe(way[pipes][i].ends), "pipe");
-        fcntl(way[pipes][i].ends[1], F_SETPIPE_SZ,
-              slots * piece); /* if it may */
-        check(socketpair(AF_UNIX, SOCK_STREAM, 0, way[sockets][i].ends),
-              "socketpair");
-    }
-    for (int i = 0; i < words; i++) message[i] = i * 2654435761;
-    check(puts(two ? "# two cores" : "# one core: they take turns"), "stdout");
-    for (; runs > 0; runs--)
-        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-            measure(&rows[i], &cores, milliseconds / 1e3);
+    int option;
+    while ((option = getopt_long_only(argc, argv, "", options, NULL)) != -1)
+        switch (option) {
+        case 'h': usage(); break;
+        case 'm': milliseconds = parse_number(optarg, 1, 99999); break;
+        case 'r': runs = parse_number(optarg, 1, 99999); break;
+        case '?': exit(2);
+        }
+    if (optind < argc) errx(2, "%s: unexpected; try --help", argv[optind]);
+}
+
+/* With stdout closed, open() would return 1, and printf() fill the file.
+   A closed stdin is an empty one. */
+static void check_streams(void)
+{
+    if (fcntl(STDOUT_FILENO, F_GETFD) == -1) err(1, "stdout");
+    if (fcntl(STDERR_FILENO, F_GETFD) == -1) err(1, "stderr");
+    if (fcntl(STDIN_FILENO, F_GETFD) != -1) return;
+    if (open("/dev/null", O_RDONLY) == -1) err(1, "/dev/null");
+}
+
+static void flush_stdout(void)
+{
+    if (fflush(stdout) == EOF || ferror(stdout)) err(1, "stdout");
 }

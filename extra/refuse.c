@@ -306,7 +306,7 @@ static const struct row *chosen;
 
 static void print_table(const char *title, const struct row *rows, int count);
 static void print_program(const struct row *row);
-static int differs(const struct row *row, char *came, size_t size);
+static int run_row(const struct row *row, char *came, size_t size);
 static void be_child(const struct row *row);
 static void wait_for_child(pid_t child, const char *name);
 static const char *expectation(const struct row *row);
@@ -346,7 +346,7 @@ static void print_table(const char *title, const struct row *rows, int count)
     printf("%-10s%-28s%-15s%s\n", "NAME", title, "what came", "because");
     for (int i = 0; i < count; i++) {
         char came[32];
-        const int other = differs(&rows[i], came, sizeof came);
+        const int other = run_row(&rows[i], came, sizeof came);
         printf("%-10s%-28s%-13s%c %s\n", rows[i].name, rows[i].call, came,
                other ? '*' : ' ', rows[i].why);
         others += other;
@@ -360,7 +360,7 @@ static void print_table(const char *title, const struct row *rows, int count)
 static void print_program(const struct row *row)
 {
     char came[32];
-    const int other = differs(row, came, sizeof came);
+    const int other = run_row(row, came, sizeof came);
     printf("/* %s: %s: %s, %s", row->name, row->call, came, row->why);
     if (other) printf("\n   * not %s, which was expected", expectation(row));
     puts(" */\n"
@@ -391,8 +391,9 @@ static void print_program(const struct row *row)
            row->access);
 }
 
-/* Runs a row in a child, and tells in words how it ended. */
-static int differs(const struct row *row, char *came, size_t size)
+/* Runs a row in a child, and tells in words how it ended, and whether that is
+   not as expected. */
+static int run_row(const struct row *row, char *came, size_t size)
 {
     memset(ending, 0, sizeof *ending);
     flush_stdout(); /* or the child would have a copy of what is not written */

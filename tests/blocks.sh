@@ -158,8 +158,9 @@ copy_lab() {
 # Others may run programs of these names: only those in this copy count.
 pidof() {
     for pid in $(command pidof "$1"); do
-        case $(readlink "/proc/$pid/cwd") in
-            "$lab" | "$lab"/*) echo "$pid" ;;
+        case $(readlink "/proc/$pid/ns/mnt")$(readlink "/proc/$pid/cwd") in
+            "$(readlink /proc/self/ns/mnt)$lab" | \
+                "$(readlink /proc/self/ns/mnt)$lab"/*) echo "$pid" ;;
         esac
     done
 }
@@ -195,11 +196,10 @@ run() {
     )
 }
 
-is_second() { # ITEM: the console block after it is for a second terminal
+second_of() { # ITEM: the console block after it, if for a second terminal
     awk -v item="$1" '
-        found && $2 == "console" { second = $7 == 2; exit }
-        $1 == item { found = 1 }
-        END { exit !second }' "$blocks/index"
+        found && $2 == "console" { if ($7 == 2) print $1; exit }
+        $1 == item { found = 1 }' "$blocks/index"
 }
 
 # A block before one for a second terminal runs behind it, until it waits.
@@ -211,7 +211,7 @@ play() {
             private <"$block" >"$lab/$detail"
         elif [ "$kind" != console ]; then
             continue
-        elif is_second "$item"; then
+        elif [ -n "$(second_of "$item")" ]; then
             run_behind "$block"
         else
             run "$block" </dev/null >"$block.came" 2>&1 || :
