@@ -124,7 +124,8 @@ static void report_updates(const char *row, const struct record *records,
     report("random update of a 40-byte record", row, ns, "ns");
 }
 
-/* Each adds 1 to as many balances as there are: their sum is known. */
+/* Each way adds 1 as often as there are records, somewhere: the sum of all the
+   balances is known. Each run before has added 2 per record. */
 static void update(int fd, struct record *records, int count, int run)
 {
     double sum = 2.0 * run * count;
@@ -172,16 +173,16 @@ static int read_pass(int fd, size_t size)
     }
 }
 
-/* Once over a fresh mapping: mmap(), munmap(), and a fault wherever it comes
-   to pages that the kernel has not mapped along with those before. */
+/* Once over a fresh mapping: what is measured is mmap(), a page fault wherever
+   the kernel has not mapped the page along with one before, and munmap(). */
 static void map_pass(const char *row, int fd, size_t size, int how, int advice)
 {
     begin = now();
     char *bytes = mmap(NULL, size, PROT_READ, how, fd, 0);
     if (bytes == MAP_FAILED) err(1, "mmap");
-    madvise(bytes, size, advice);
+    if (madvise(bytes, size, advice) == -1) err(1, "madvise");
     const int right = ends_right(bytes, size);
-    munmap(bytes, size);
+    if (munmap(bytes, size) == -1) err(1, "munmap");
     report_pass(row, size, right);
 }
 
@@ -200,7 +201,7 @@ static void pass(int fd, size_t size, const char *old)
 /* The mean of 1000 calls in microseconds, or -1 where nothing is so large. */
 static double time_of_mmap(int fd, off_t size)
 {
-    if ((off_t)(size_t)size != size) return -1;
+    if ((off_t)(size_t)size != size) return -1; /* on 32 bits */
     if (ftruncate(fd, size) == -1) return -1;
     double us = 0;
     for (int i = 0; i < 1000; i++) {
@@ -208,7 +209,7 @@ static double time_of_mmap(int fd, off_t size)
         void *start = mmap(NULL, size, both, flags, fd, 0);
         us += (now() - begin) * 1e6 / 1000;
         if (start == MAP_FAILED) return -1;
-        munmap(start, size);
+        if (munmap(start, size) == -1) err(1, "munmap");
     }
     return us;
 }
@@ -228,7 +229,8 @@ static void map_sparse(int fd)
     }
 }
 
-/* A huge page would be 512 pages at a single touch. */
+/* A huge page would be 512 pages at a single touch. The advice against them
+   fails only where there are none. */
 static void touch(const char *row, int fd, size_t size, int prot, int how)
 {
     const size_t page = sysconf(_SC_PAGESIZE);
@@ -244,7 +246,7 @@ static void touch(const char *row, int fd, size_t size, int prot, int how)
         for (size_t at = 0; at < size; at += page) (void)byte[at];
     const double ns = (now() - begin) * 1e9 * page / size;
     report("first touch of a page", row, ns, "ns per page");
-    munmap(start, size);
+    if (munmap(start, size) == -1) err(1, "munmap");
 }
 
 static double now(void)

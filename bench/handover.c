@@ -44,25 +44,30 @@ static long long largest = 1 << 30; /* bytes */
 static const struct timeval patience = {.tv_sec = 20};
 
 /* Messages are as in extra/xman.c: operation or errno, then ID, then size. */
-enum { ALLOCATE = 1, GET, FREE, ROWS = 6 };
+enum { ALLOCATE = 1, GET, FREE };
+
+enum { ROWS = 6 };
 static const char *const names[ROWS] = {"4 KiB",  "64 KiB",  "1 MiB",
                                         "16 MiB", "256 MiB", "1 GiB"};
 static const uintmax_t sizes[ROWS] = {1 << 12, 1 << 16, 1 << 20,
                                       1 << 24, 1 << 28, 1 << 30};
-static uintmax_t ids[ROWS];      /* the manager's */
-static wchar_t *originals[ROWS]; /* where the sender has them */
-static int rows;                 /* so many of them, the others are too large */
+static uintmax_t ids[ROWS]; /* the manager's */
+static int rows;            /* so many of them, the others are too large */
+
+/* Where the sender has the memories. Their words are wchar_t, because wmemchr()
+   is fast however this file is compiled. */
+static wchar_t *originals[ROWS];
 
 static const char *xman; /* the manager's program */
 static struct sockaddr_un manager = {.sun_family = AF_UNIX};
 
+static double get(int row, uintmax_t count);
 static wchar_t *ask(uintmax_t operation, int row);
+static double copy(int row, int sender, wchar_t *words);
 static void use_one_core(void);
 static pid_t start_manager(void);
 static void allocate(void);
 static int start_sender(void);
-static double get(int row, uintmax_t count);
-static double copy(int row, int sender, wchar_t *words);
 static void report(const char *table, int row, double seconds);
 static double now(void);
 static void parse_options(int argc, char *argv[]);
@@ -96,6 +101,39 @@ int main(int argc, char *argv[])
     flush_stdout();
 }
 
+static void check_words(int row, const wchar_t *words, uintmax_t count)
+{
+    for (uintmax_t n = 0; n < count; n++)
+        if (words[n] != (wchar_t)n + 1)
+            errx(1, "%s: word %ju did not arrive", names[row], n + 1);
+}
+
+/* Seconds until there is a new mapping and `count` words of it are read: to
+   look for the last of them is to read all. */
+static double get(int row, uintmax_t count)
+{
+    const int times = count > 1 << 18 ? 1 : 100; /* up to 1 MiB a mean */
+    double seconds = 0;
+    for (int i = 0; i < times; i++) {
+        const double start = now();
+        wchar_t *words = ask(GET, row);
+        const wchar_t *last = wmemchr(words, count, count);
+        seconds += now() - start;
+        if (last == NULL)
+            errx(1, "%s: word %ju did not arrive", names[row], count);
+        check_words(row, words, count);
+        if (munmap(words, sizes[row]) == -1) err(1, "munmap");
+    }
+    return seconds / times;
+}
+
+static void limit_waiting(int socket)
+{
+    const socklen_t size = sizeof patience;
+    if (setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &patience, size) == -1)
+        err(1, "SO_RCVTIMEO");
+}
+
 /* Maps the memory whose descriptor comes with the reply. As in xman, a request
    has a socket of its own; bind() without a name finds one for the reply. */
 static wchar_t *ask(uintmax_t operation, int row)
@@ -104,7 +142,7 @@ static wchar_t *ask(uintmax_t operation, int row)
     const struct sockaddr *name = (struct sockaddr *)&manager;
     const int client = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (client == -1) err(1, "socket");
-    setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    limit_waiting(client);
     if (bind(client, name, sizeof manager.sun_family) == -1) err(1, "bind");
     if (sendto(client, message, sizeof message, 0, name, sizeof manager) == -1)
         err(1, "manager: %s", names[row]);
@@ -117,8 +155,8 @@ static wchar_t *ask(uintmax_t operation, int row)
                            .msg_controllen = sizeof control};
     if (recvmsg(client, &reply, MSG_CMSG_CLOEXEC) == -1)
         err(1, "manager: %s", names[row]);
-    errno = message[0];
-    if (errno != 0) err(1, "manager: %s", names[row]);
+    if (message[0] != 0)
+        errx(1, "manager: %s: %s", names[row], strerror(message[0]));
     const struct cmsghdr *header = CMSG_FIRSTHDR(&reply);
     if (header == NULL) errx(1, "manager: %s: no descriptor", names[row]);
     int fd;
@@ -132,6 +170,24 @@ static wchar_t *ask(uintmax_t operation, int row)
     return words;
 }
 
+/* Seconds until all words are here. The calls need no check: whatever fails, a
+   word does not come, and that is found. */
+static double copy(int row, int sender, wchar_t *words)
+{
+    const int times = sizes[row] > 1 << 20 ? 1 : 100;
+    const unsigned char request = row;
+    double seconds = 0;
+    for (int i = 0; i < times; i++) {
+        memset(words, 0, sizes[row]);
+        const double start = now();
+        send(sender, &request, 1, MSG_NOSIGNAL);
+        recv(sender, words, sizes[row], MSG_WAITALL);
+        seconds += now() - start;
+        check_words(row, words, sizes[row] / sizeof *words);
+    }
+    return seconds / times;
+}
+
 /* To wake another core takes longer than to copy a page. */
 static void use_one_core(void)
 {
@@ -143,15 +199,16 @@ static void use_one_core(void)
         printf("# cores: the system chooses them: %s\n", strerror(errno));
 }
 
-/* Returns 0 in the child, which ends when we end, however we do. The stream
-   tells at once that it has ended, and after a while that it is silent. */
+/* Returns 0 in the child, which ends when we end, however we do. Who receives
+   from the stream hears at once that it has ended, and does not wait for ever
+   if it is silent. */
 static pid_t start_child(int *stream)
 {
     const pid_t parent = getpid();
     int ends[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == -1)
         err(1, "socketpair");
-    setsockopt(ends[0], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    limit_waiting(ends[0]);
     const pid_t child = fork();
     if (child == -1) err(1, "fork");
     if (child > 0) {
@@ -206,6 +263,7 @@ static uintmax_t room(void)
     uintmax_t kib = 0;
     FILE *file = fopen("/proc/meminfo", "re");
     if (file == NULL) err(1, "/proc/meminfo");
+    /* The first A of the file is that of MemAvailable. */
     if (fscanf(file, "%*[^A]Available: %ju", &kib) != 1)
         errx(1, "/proc/meminfo: does not say what is available");
     fclose(file);
@@ -228,7 +286,7 @@ static void allocate(void)
     }
 }
 
-/* It answers the number of a row with all the bytes of its memory. */
+/* A process that answers the number of a row with all bytes of its memory. */
 static int start_sender(void)
 {
     int receiver;
@@ -237,49 +295,6 @@ static int start_sender(void)
     while (recv(receiver, &row, 1, 0) == 1)
         send(receiver, originals[row], sizes[row], MSG_NOSIGNAL);
     _exit(0);
-}
-
-static void check_words(int row, const wchar_t *words, uintmax_t count)
-{
-    for (uintmax_t n = 0; n < count; n++)
-        if (words[n] != (wchar_t)n + 1)
-            errx(1, "%s: word %ju did not arrive", names[row], n + 1);
-}
-
-/* Seconds until there is a new mapping and `count` words of it are read: to
-   look for the last of them is to read all. */
-static double get(int row, uintmax_t count)
-{
-    const int times = count > 1 << 18 ? 1 : 100; /* up to 1 MiB a mean */
-    double seconds = 0;
-    for (int i = 0; i < times; i++) {
-        const double start = now();
-        wchar_t *words = ask(GET, row);
-        const wchar_t *last = wmemchr(words, count, count);
-        seconds += now() - start;
-        if (last == NULL)
-            errx(1, "%s: word %ju did not arrive", names[row], count);
-        check_words(row, words, count);
-        munmap(words, sizes[row]);
-    }
-    return seconds / times;
-}
-
-/* Seconds until all words are here. */
-static double copy(int row, int sender, wchar_t *words)
-{
-    const int times = sizes[row] > 1 << 20 ? 1 : 100;
-    const unsigned char request = row;
-    double seconds = 0;
-    for (int i = 0; i < times; i++) {
-        memset(words, 0, sizes[row]);
-        const double start = now();
-        send(sender, &request, 1, MSG_NOSIGNAL);
-        recv(sender, words, sizes[row], MSG_WAITALL);
-        seconds += now() - start;
-        check_words(row, words, sizes[row] / sizeof *words);
-    }
-    return seconds / times;
 }
 
 static void report(const char *table, int row, double seconds)

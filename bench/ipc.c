@@ -37,7 +37,8 @@ static int flags = MAP_SHARED | MAP_ANONYMOUS;
 static int runs = 5;
 static int milliseconds = 50; /* for each row */
 
-/* A lap is of messages. The slots are few, so that the cache can hold them. */
+/* A message is a word, or a piece of so many bytes; after a lap of messages the
+   clock is read. The slots are few, so that the cache can hold them. */
 typedef unsigned long word;
 enum { piece = 64 << 10, words = piece / sizeof(word), lap = 64, slots = 4 };
 
@@ -46,7 +47,7 @@ static const struct row {
     const char *name;
     int means;
     int size;  /* of a message, in bytes */
-    int burst; /* so many messages have one answer; 0: they go to oneself */
+    int burst; /* so many messages have one answer; 0: no child takes part */
 } rows[] = {{"shared memory, spinning", spinning, sizeof(word), 1},
             {"shared memory, semaphore", semaphore, sizeof(word), 1},
             {"pipe", pipes, sizeof(word), 1},
@@ -57,7 +58,8 @@ static const struct row {
             {"pipe", pipes, piece, lap},
             {"socketpair", sockets, piece, lap}};
 
-/* One way. If both wrote to one cache line, they would keep taking it away. */
+/* One way. The sender counts what is sent, the receiver what is received and
+   freed: in one cache line they would keep taking it from each other. */
 static struct way {
     _Alignas(64) _Atomic word sent;
     _Alignas(64) _Atomic word freed;
@@ -67,7 +69,7 @@ static struct way {
     int ends[2]; /* to read from, to write to */
 } (*way)[2];     /* there and back, for each means */
 
-static word message[words];
+static word message[words];             /* what is sent, and must arrive */
 static cpu_set_t our_core, other_cores; /* of the parent, and of the child */
 static int pinned;                      /* each has cores of its own */
 
@@ -145,8 +147,10 @@ static void measure(const struct row *row)
     if (child == 0) {
         if (prctl(PR_SET_PDEATHSIG, SIGKILL) == -1) err(1, "prctl");
         if (getppid() != parent) exit(1);
-        if (pinned && sched_setaffinity(0, sizeof other_cores, &other_cores))
-            err(1, "sched_setaffinity");
+        int failed = 0;
+        if (pinned)
+            failed = sched_setaffinity(0, sizeof other_cores, &other_cores);
+        if (failed) err(1, "sched_setaffinity");
         answer(row);
     }
 
@@ -194,8 +198,10 @@ static double exchange(const struct row *row)
             take(row, there, row->size, number);
         else if (number % row->burst == 0)
             take(row, back, sizeof number, number + 1);
-        if (number == lap) begin = now();
-        if (number % lap == 0) time = now() - begin;
+        if (number == lap)
+            begin = now();
+        else if (number % lap == 0)
+            time = now() - begin;
     }
     return time / (number - lap);
 }
@@ -204,8 +210,37 @@ static double exchange(const struct row *row)
 static void spin_while(const _Atomic word *counter, word value)
 {
     int spins = 0;
-    while (atomic_load_explicit(counter, memory_order_acquire) == value)
-        if (spins++ == 1000) spins = sched_yield();
+    while (atomic_load_explicit(counter, memory_order_acquire) == value) {
+        spins++;
+        if (spins > 1000) spins = sched_yield(); /* which is 0 */
+    }
+}
+
+static void wait_for_post(sem_t *posted)
+{
+    int failed = sem_wait(posted);
+    while (failed && errno == EINTR) failed = sem_wait(posted);
+    if (failed) err(1, "sem_wait");
+}
+
+static void write_all(int fd, const char *bytes, size_t size)
+{
+    while (size > 0) {
+        const ssize_t written = write(fd, bytes, size);
+        if (written == -1) err(1, "write");
+        bytes += written;
+        size -= written;
+    }
+}
+
+static void read_all(int fd, char *bytes, size_t size)
+{
+    while (size > 0) {
+        const ssize_t got = read(fd, bytes, size);
+        if (got == -1) err(1, "read");
+        bytes += got;
+        size -= got;
+    }
 }
 
 static int by_calls(const struct row *row)
@@ -218,21 +253,15 @@ static void put(const struct row *row, struct way *to, int size, word number)
     message[0] = number;
     message[size / sizeof number - 1] = number;
     if (by_calls(row)) {
-        const char *rest = (const char *)message;
-        while (size > 0) {
-            const ssize_t written = write(to->ends[1], rest, size);
-            if (written == -1) err(1, "write");
-            rest += written;
-            size -= written;
-        }
+        write_all(to->ends[1], (const char *)message, size);
         return;
     }
     const word sent = to->sent;
-    spin_while(&to->freed, sent - slots);
+    spin_while(&to->freed, sent - slots); /* while no slot is free */
     memcpy(to->slot[sent % slots], message, size);
     atomic_store_explicit(&to->sent, sent + 1, memory_order_release);
-    if (row->means == semaphore && sem_post(&to->posted) == -1)
-        err(1, "sem_post");
+    if (row->means != semaphore) return;
+    if (sem_post(&to->posted) == -1) err(1, "sem_post");
 }
 
 /* A message in a slot stays there until the next get(): who needs only a part
@@ -241,37 +270,35 @@ static const void *get(const struct row *row, struct way *from, int size)
 {
     static char buffer[piece];
     if (by_calls(row)) {
-        for (int read_so_far = 0; read_so_far < size;) {
-            const ssize_t got =
-                read(from->ends[0], buffer + read_so_far, size - read_so_far);
-            if (got == -1) err(1, "read");
-            read_so_far += got;
-        }
+        read_all(from->ends[0], buffer, size);
         return buffer;
     }
     atomic_store_explicit(&from->freed, from->received, memory_order_release);
-    while (row->means == semaphore && sem_wait(&from->posted) == -1) continue;
-    spin_while(&from->sent, from->received);
+    if (row->means == semaphore) wait_for_post(&from->posted);
+    spin_while(&from->sent, from->received); /* while nothing has come */
     const char *slot = from->slot[from->received % slots];
     from->received++;
     if (row->means != copying) return slot;
     return memcpy(buffer, slot, size);
 }
 
-/* Both ends are checked. To compare all takes longer than to send it: that is
-   for the first lap, which is not timed, and every 61st, so in each slot. */
+/* The first and the last word are checked. To compare all takes longer than to
+   send it: that is for the first lap, which is not timed, and later for every
+   61st message, so that each slot has its turn. */
 static void take(const struct row *row, struct way *from, int size, word number)
 {
     const word *data = get(row, from, size);
     const size_t last = size / sizeof *data - 1;
-    message[0] = message[last] = number;
+    message[0] = number;
+    message[last] = number;
     int right = data[0] == number && data[last] == number;
     const int compare = number <= lap || number % 61 == 0;
     if (right && compare) right = memcmp(data, message, size) == 0;
     if (!right) errx(1, "%s: wrong data", row->name);
 }
 
-/* A pipe does not tell: both hold all its ends. A child says why it exits. */
+/* No pipe tells that a child has died: both processes hold all of its ends. One
+   that exits has said why; of one that is killed this tells. */
 static void watch_child(int number)
 {
     int status;

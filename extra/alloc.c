@@ -35,8 +35,8 @@ static int flags = MAP_PRIVATE | MAP_ANONYMOUS;
 enum { UNIT = 16, PAGE = 1 << 16, SMALL = 1 << 16, CHUNK = 1 << 20 };
 #define ROUND_UP(size, unit) (((size) + (unit)-1) & -(size_t)(unit))
 
-/* A small block has one of these sizes. Rounded up to an alignment, a size has
-   its place in a class of this alignment. */
+/* A small block has the first of these sizes that is large enough. If what is
+   asked for is a multiple of an alignment, this size is one, too. */
 static const size_t sizes[] = {
     16,    32,    48,    64,    80,    96,    112,   128,   160,
     192,   224,   256,   320,   384,   448,   512,   640,   768,
@@ -52,10 +52,11 @@ struct chunk {
     size_t size;           /* of a block */
     size_t length;         /* of the mapping */
     size_t used;           /* so many blocks live */
-    char *free;            /* the first block that does not live */
-    char *end;             /* where the blocks end: no block is free */
+    char *free;            /* the first free block, or `end` */
+    char *end;             /* where the blocks end */
     unsigned char state[]; /* of the block at each multiple of UNIT */
 };
+/* One state more than units in a chunk: see find(). */
 enum { HEADER = sizeof(struct chunk) + CHUNK / UNIT + 1 };
 
 static struct chunk *with_free_blocks[CLASSES];
@@ -145,7 +146,8 @@ void free(void *block)
     pthread_mutex_unlock(&lock);
 }
 
-/* The pages of a large block get another address; no byte is copied. */
+/* The pages of a large block get another address; no byte is copied. No lock is
+   needed to look at a block that only the caller may free. */
 void *realloc(void *block, size_t size)
 {
     if (block == NULL) return malloc(size);
@@ -261,7 +263,9 @@ static char *allocate_large(size_t size, size_t align)
 }
 
 /* mmap() aligns to a page only: map more, and unmap what lies around. A hole
-   stays behind a chunk, so that it is a line of its own in /proc/PID/maps. */
+   stays behind a chunk, so that it is a line of its own in /proc/PID/maps. The
+   blocks begin at a multiple of their alignment; if that is more than a chunk,
+   they begin a chunk behind the header. */
 static struct chunk *new_chunk(size_t size, size_t align)
 {
     const size_t step = align > CHUNK ? align : CHUNK;
@@ -274,8 +278,9 @@ static struct chunk *new_chunk(size_t size, size_t align)
     char *map = mmap(NULL, step + length + PAGE, prot, flags, -1, 0);
     if (map == MAP_FAILED) return NULL;
     char *start = map + step - ((uintptr_t)map + CHUNK) % step;
+    char *behind = start + length;
     munmap(map, start - map);
-    munmap(start + length, map + step + PAGE - start);
+    munmap(behind, map + step + length + PAGE - behind);
 
     struct chunk *chunk = (struct chunk *)start;
     chunk->size = size;
@@ -291,8 +296,8 @@ static void set_state(struct chunk *chunk, char *block, enum state state)
     chunk->state[(block - (char *)chunk) / UNIT] = state;
 }
 
-/* A free block holds how far behind its end the next free one begins: in new
-   memory 0 bytes, or before it if the number is negative. */
+/* A free block holds the distance from its own end to the next free one, which
+   may be negative. New memory holds 0: there the next follows at once. */
 static char *take_block(struct chunk *chunk)
 {
     char *block = chunk->free;
@@ -316,7 +321,8 @@ static void put_block(struct chunk *chunk, char *block)
     chunk->used--;
 }
 
-/* One of each class stays, for the next malloc(). */
+/* Only the first chunk of the list can go, and not if it is the only one: that
+   stays for the next malloc(). */
 static void unmap_empty_chunks(int class)
 {
     struct chunk *chunk = with_free_blocks[class];
@@ -335,8 +341,8 @@ static void unmap_chunk(struct chunk *chunk)
     errno = before;
 }
 
-/* Of the old chunk only the header stays. If the pages cannot move, there may
-   be none any more where they should have gone. */
+/* Of the old chunk only the header stays. Where the pages go, mremap() unmaps
+   what is there, even if it fails then; the old block is whole in that case. */
 static int move_pages(void *from, size_t old, void *to, size_t size)
 {
     const int how = MREMAP_MAYMOVE | MREMAP_FIXED;
@@ -389,7 +395,8 @@ static void leave_lock(void)
 /* Or a child could find the lock taken, by a thread that it does not have. */
 __attribute__((constructor)) static void prepare_for_fork(void)
 {
-    pthread_atfork(take_lock, leave_lock, leave_lock);
+    errno = pthread_atfork(take_lock, leave_lock, leave_lock);
+    if (errno != 0) err(1, "pthread_atfork");
 }
 
 #ifndef PRELOAD

@@ -98,14 +98,17 @@ static void pages(void)
     for (int i = 0; i < 4; i++) {
         printf("%-10s", rows[i]);
         for (int j = 0; j < 3; j++) {
+            char *buffer = page + start[j];
             const long byte[] = {-1, 0, size[j] - 1, size[j]};
-            struct outcome store = attempt('w', page + start[j] + byte[i]);
-            printf("  %-*s", j < 2 ? 18 : 0, in_words(store));
+            struct outcome store = attempt('w', buffer + byte[i]);
+            const int width = j < 2 ? 18 : 0; /* no blanks at the end */
+            printf("  %-*s", width, in_words(store));
         }
         puts("");
     }
 }
 
+/* A line of a table: in this state of the page, an access, and then a store. */
 static void row(const char *state, char access, char *page)
 {
     struct outcome first = attempt(access, page);
@@ -180,7 +183,8 @@ static void matrix(void)
             err(1, "mprotect to %s", rows[i]);
         printf("%-5s", rows[i]);
         for (int j = 0; j < 3; j++) {
-            struct outcome outcome = attempt("rwx"[j], page);
+            const char access = "rwx"[j];
+            struct outcome outcome = attempt(access, page);
             const int promised = rows[i][j] != '-';
             const int works = outcome.ending == WORKS;
             const int surprise = works != promised && outcome.ending != NO_CODE;
@@ -268,7 +272,8 @@ static void hole(void)
     hole_row("mprotect(page[2], 1, PROT_READ)", returned, page[0]);
 }
 
-/* C casts no data to a function, but copies the bytes of a pointer. */
+/* Reads, writes or executes at a place. C casts no pointer to data to one to a
+   function, but copies its bytes. */
 static int perform(char access, char *at)
 {
     int (*function)(void);
@@ -286,8 +291,8 @@ static void report_fault(int signal, siginfo_t *info, void *context)
     _exit(0);
 }
 
-/* A child has a copy of all private memory, protected alike: it may write or
-   die, and the next child finds the page as the parent left it. */
+/* In a child, for it has a copy of all private memory, protected alike: it may
+   write or die, and the next child finds the page as the parent left it. */
 static struct outcome attempt(char access, char *at)
 {
     const struct sigaction action = {.sa_sigaction = report_fault,
@@ -298,7 +303,8 @@ static struct outcome attempt(char access, char *at)
     if (child == -1) err(1, "fork");
     if (child == 0) {
         sigaction(SIGSEGV, &action, NULL);
-        _exit(perform(access, at));
+        const int value = perform(access, at);
+        _exit(value);
     }
 
     int status;

@@ -38,7 +38,7 @@
 /* To experiment, change these lines, or use the options. */
 static int prot = PROT_READ | PROT_WRITE;
 static int flags = MAP_SHARED;
-static int seals = F_SEAL_SHRINK | F_SEAL_GROW;
+static int seals = F_SEAL_SHRINK | F_SEAL_GROW; /* no other size from then on */
 static const char *text = "memories are for sharing";
 static int as_file;   /* an unlinked file instead of a memfd */
 static int read_only; /* for the taker; the giver still writes */
@@ -77,7 +77,7 @@ int main(int argc, char *argv[])
     parse_options(argc, argv);
     check_streams();
     signal(SIGXFSZ, SIG_IGN); /* a limit is an error of the call */
-    umask(0177);
+    umask(0177);              /* the socket is nobody else's */
 
     switch (role) {
     case BOTH: fork_both(); break;
@@ -94,8 +94,10 @@ static void give(int peer)
     if (note == MAP_FAILED) err(1, "descriptor %d: mmap", fd);
 
     /* Mappings that exist may still be written to, new ones only read. */
-    if (read_only && fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE) == -1)
-        err(1, "descriptor %d: a seal against writes", fd);
+    if (read_only) {
+        if (fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE) == -1)
+            err(1, "descriptor %d: a seal against writes", fd);
+    }
 
     strcpy(note->from_giver, text);
     printf("[giver %d] writes '%s' at %p\n", getpid(), text, (void *)note);
@@ -118,8 +120,10 @@ static void take(int peer)
 {
     int fd = receive(peer, 1);
     check_memory(fd);
-    if (read_only) try_to_write(fd);
-    if (read_only) prot = PROT_READ;
+    if (read_only) {
+        try_to_write(fd);
+        prot = PROT_READ;
+    }
     struct note *note = mmap(NULL, sizeof *note, prot, flags, fd, 0);
     if (note == MAP_FAILED) err(1, "descriptor %d: mmap", fd);
 
@@ -146,7 +150,8 @@ static int open_unnamed_file(void)
     if (fd != -1) return fd;
     char name[] = "/tmp/siblings.XXXXXX";
     fd = mkostemp(name, O_CLOEXEC);
-    if (fd != -1) unlink(name);
+    if (fd == -1) return -1;
+    if (unlink(name) == -1) err(1, "%s", name);
     return fd;
 }
 
@@ -159,13 +164,13 @@ static int create_memory(void)
     if (fd == -1) err(1, "new memory");
     errno = posix_fallocate(fd, 0, sizeof(struct note));
     if (errno != 0) err(1, "space");
-    if (!as_file && fcntl(fd, F_ADD_SEALS, seals) == -1)
-        err(1, "descriptor %d: seals", fd);
+    if (as_file) return fd;
+    if (fcntl(fd, F_ADD_SEALS, seals) == -1) err(1, "descriptor %d: seals", fd);
     return fd;
 }
 
-/* Who else holds the descriptor of a file may truncate it: who touches the
-   lost page dies of SIGBUS. Seals rule that out, but only memory has them. */
+/* Who else has the file open may truncate it, and who then touches the lost
+   page dies of SIGBUS. Seals rule that out, but only a memfd has them. */
 static void check_memory(int fd)
 {
     struct stat status;
@@ -214,8 +219,9 @@ static void send_word(int peer)
     if (send(peer, "!", 1, MSG_NOSIGNAL) == -1) err(1, "the other process");
 }
 
-/* A word, with so many descriptors. There is room for two, to see who sends
-   more than one: CMSG_SPACE(sizeof(int)) may round up to that. */
+/* Waits for a word, and for as many descriptors as are wanted with it, 0 or 1.
+   There is room for two, so that one too many is seen: CMSG_SPACE(sizeof(int))
+   may round up to that anyway. */
 static int receive(int peer, int wanted)
 {
     char word;
@@ -226,7 +232,9 @@ static int receive(int peer, int wanted)
                              .msg_control = control,
                              .msg_controllen = sizeof control};
     const struct timeval patience = {.tv_sec = 3};
-    setsockopt(peer, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    const socklen_t length = sizeof patience;
+    if (setsockopt(peer, SOL_SOCKET, SO_RCVTIMEO, &patience, length) == -1)
+        err(1, "SO_RCVTIMEO");
 
     ssize_t got = recvmsg(peer, &message, MSG_CMSG_CLOEXEC);
     while (got == -1 && errno == EINTR) /* stopped, and continued */
@@ -247,8 +255,8 @@ static int receive(int peer, int wanted)
          cut ? " or more" : "", wanted);
 }
 
-/* Both keep both ends of the socket: that one died is not seen there, and
-   only their parent tells of it. */
+/* Both children keep both ends of the socket, so that neither sees there that
+   the other has died: only their parent does. */
 static void start_child(void (*part)(int peer), int peer)
 {
     const pid_t parent = getpid(), child = fork();
@@ -269,11 +277,10 @@ static void fork_both(void)
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == -1)
         err(1, "socketpair");
     start_child(give, ends[0]);
-    /* The same places are free in forks of one program; not in siblings that
-       have a history of their own. */
-    if (mmap(NULL, 1, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) ==
-        MAP_FAILED)
-        err(1, "mmap");
+    /* In two forks of one program mmap() would choose the same address. This
+       keeps it from the taker: two strangers differ in what is free, too. */
+    void *other = mmap(NULL, 1, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (other == MAP_FAILED) err(1, "mmap");
     start_child(take, ends[1]);
     for (int i = 0; i < 2; i++) {
         const pid_t child = wait(&status);
@@ -288,7 +295,8 @@ static void fork_both(void)
 static void remove_socket(void)
 {
     struct stat now;
-    if (!own || lstat(path, &now) == -1) return;
+    if (!own) return;
+    if (lstat(path, &now) == -1) return;
     if (now.st_dev == our_socket.st_dev && now.st_ino == our_socket.st_ino)
         unlink(path);
     own = 0;

@@ -48,8 +48,8 @@ static const uintmax_t per_request = (uintmax_t)8 << 30;
 static const uintmax_t per_process = 64;
 static const struct timeval patience = {.tv_sec = 10}; /* with the manager */
 
-/* What goes over the socket: for a request an operation, for a reply an errno,
-   or 0, and with it the descriptor of the memory. */
+/* What goes over the socket. The word of a request is an operation; that of a
+   reply is an errno, or 0: then the descriptor of the memory comes with it. */
 enum { ALLOCATE = 1, GET, FREE, NEXT };
 struct message {
     uintmax_t word, id, size;
@@ -66,7 +66,7 @@ struct letter {
 };
 enum outcome { RECEIVED, NOTHING_CAME, NOT_A_MESSAGE, ANOTHER_USERS };
 
-/* What the manager knows of a memory: it maps none. Each at id % MEMORIES. */
+/* What the manager knows of a memory, at place id % MEMORIES. It maps none. */
 enum { MEMORIES = 512 };
 static struct memory {
     uintmax_t id, size; /* 0: there is none */
@@ -134,11 +134,13 @@ int main(int argc, char *argv[])
     flush_stdout();
 }
 
-/* The API. A refusal ends the program; a real library would return it. */
+/* The API. A refusal ends the program; a real library would return it. The
+   manager keeps a new memory, so that this descriptor of it can go. */
 static uintmax_t xman_allocate(uintmax_t size)
 {
     struct message message = {ALLOCATE, 0, size};
-    close(ask(&message));
+    const int fd = ask(&message);
+    close(fd);
     return message.id;
 }
 
@@ -170,10 +172,11 @@ static char *xman_get(uintmax_t id, int access, uintmax_t *size)
 static void xman_free(uintmax_t id)
 {
     struct message message = {FREE, id, 0};
-    close(ask(&message));
+    const int fd = ask(&message);
+    close(fd);
 }
 
-/* What nobody is told of is freed. */
+/* A memory whose ID cannot be printed is freed: nobody could ask for it. */
 static void allocate(void)
 {
     signal(SIGPIPE, SIG_IGN);
@@ -253,9 +256,10 @@ static void be_manager(void)
 static void be_client_a(void)
 {
     uintmax_t size;
-    char *memory = xman_get(xman_allocate(4096), prot, &size);
-    printf("[client A %d] gets memory 1 at %p: '%s', stores 'hello, B'\n",
-           getpid(), (void *)memory, memory);
+    const uintmax_t id = xman_allocate(4096);
+    char *memory = xman_get(id, prot, &size);
+    printf("[client A %d] gets memory %ju at %p: '%s', stores 'hello, B'\n",
+           getpid(), id, (void *)memory, memory);
     strcpy(memory, "hello, B");
 }
 
@@ -333,7 +337,8 @@ static void demo(void)
 static int socket_is_replaced(void)
 {
     struct stat now;
-    if (socket_made.st_ino == 0 || lstat(path, &now) == -1) return 0;
+    if (socket_made.st_ino == 0) return 0;
+    if (lstat(path, &now) == -1) return 0;
     return now.st_ino != socket_made.st_ino;
 }
 
@@ -389,7 +394,8 @@ static void serve(int in)
 }
 
 /* A new memory, or an errno. ftruncate() makes a hole: time and RAM are spent
-   by who writes to it. IDs are not given twice, but their places are. */
+   by who writes to it. No ID is given twice, but its place is: of the next IDs,
+   one for each place, this takes the smallest whose place is free. */
 static int new_memory(uintmax_t size, pid_t owner, struct memory **memory)
 {
     uintmax_t total = 0, owned = 0, id = 0;
@@ -512,7 +518,8 @@ static void remove_dead_socket(void)
         errx(1, "%s: there is a manager already", path);
     const int nobody_listens = errno == ECONNREFUSED;
     close(probe);
-    if (!nobody_listens || lstat(path, &status) == -1) return;
+    if (!nobody_listens) return;
+    if (lstat(path, &status) == -1) return;
     if (!S_ISSOCK(status.st_mode) || status.st_uid != geteuid()) return;
     if (unlink(path) == -1) err(1, "%s", path);
 }
@@ -624,7 +631,8 @@ static int reply(int socket, struct letter *letter, int fd)
     return 0;
 }
 
-/* If its directory is closed to us, whose that one is tells. */
+/* A file in a directory that is closed to us cannot be looked at: then the
+   owner of the directory tells. */
 static int is_another_users(const char *file)
 {
     struct stat status;
@@ -659,7 +667,7 @@ static void send_request(int socket, const struct message *message)
 }
 
 /* Sends a request and puts the reply in its place. Returns the descriptor that
-   came with it; -1 only for NEXT: there is none. A refusal ends the program. */
+   came with it, or -1 if there is no NEXT. A refusal ends the program. */
 static int ask(struct message *message)
 {
     const struct message request = *message;
