@@ -114,8 +114,7 @@ CODE(alone, at[0], { at = mmap(NULL, 4096, PROT_READ, MAP_ANONYMOUS, -1, 0); })
 
 CODE(locked, at[0], {
     const struct rlimit limit = {1, 1};
-    const int failed = setrlimit(RLIMIT_MEMLOCK, &limit);
-    if (failed && errno != EPERM) err(1, "setrlimit");
+    if (setrlimit(RLIMIT_MEMLOCK, &limit) && errno != EPERM) err(1, "limit");
     if (setuid(65534) == -1 && errno == EAGAIN) err(1, "setuid");
     const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_LOCKED;
     at = mmap(NULL, 1 << 20, PROT_READ, flags, -1, 0);
@@ -282,7 +281,7 @@ static const struct row working[] = {
     {ROW(rounded), "length 5, then byte 4095", "works; 0",
      "pages are mapped whole"},
     {ROW(longer), "file of 5, length 100000", "works; SIGBUS",
-     "no page of the file there"},
+     "no page of the file"},
     {ROW(terabyte),
      sizeof(long) == 8 ? "1 TiB, MAP_NORESERVE" : "1 GiB, MAP_NORESERVE",
      "works; 42", "a page comes when touched"},
@@ -294,7 +293,7 @@ static const struct row working[] = {
     {ROW(closed), "close() after mmap()", "works; 69",
      "a mapping holds its file"},
     {ROW(beyond), "file of 5, offset 65536", "works; SIGBUS",
-     "no page of the file there"},
+     "no page of the file"},
 };
 
 /* How a row ended: its errno; or 0, and how the access ended. */
@@ -307,7 +306,7 @@ static const struct row *chosen;
 
 static void print_table(const char *title, const struct row *rows, int count);
 static void print_program(const struct row *row);
-static int differs(const struct row *row, char *came, size_t size);
+static int run_row(const struct row *row, char *came, size_t size);
 static void be_child(const struct row *row);
 static void wait_for_child(pid_t child, const char *name);
 static const char *expectation(const struct row *row);
@@ -347,7 +346,7 @@ static void print_table(const char *title, const struct row *rows, int count)
     printf("%-10s%-28s%-15s%s\n", "NAME", title, "what came", "because");
     for (int i = 0; i < count; i++) {
         char came[32];
-        const int other = differs(&rows[i], came, sizeof came);
+        const int other = run_row(&rows[i], came, sizeof came);
         printf("%-10s%-28s%-13s%c %s\n", rows[i].name, rows[i].call, came,
                other ? '*' : ' ', rows[i].why);
         others += other;
@@ -361,11 +360,12 @@ static void print_table(const char *title, const struct row *rows, int count)
 static void print_program(const struct row *row)
 {
     char came[32];
-    const int other = differs(row, came, sizeof came);
-    printf("/* %s: %s\n   %s: %s", row->name, row->call, came, row->why);
+    const int other = run_row(row, came, sizeof came);
+    printf("/* %s: %s: %s, %s", row->name, row->call, came, row->why);
     if (other) printf("\n   * not %s, which was expected", expectation(row));
     puts(" */\n"
          "#define _GNU_SOURCE\n"
+         "#define _FILE_OFFSET_BITS 64\n"
          "#include <err.h>\n"
          "#include <errno.h>\n"
          "#include <fcntl.h>\n"
@@ -391,8 +391,9 @@ static void print_program(const struct row *row)
            row->access);
 }
 
-/* Runs a row in a child, and tells in words how it ended. */
-static int differs(const struct row *row, char *came, size_t size)
+/* Runs a row in a child, and tells in words how it ended, and whether that is
+   not as expected. */
+static int run_row(const struct row *row, char *came, size_t size)
 {
     memset(ending, 0, sizeof *ending);
     flush_stdout(); /* or the child would have a copy of what is not written */
