@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fsipc: processes share a counter in a file, and lose counts. mmap(2)
+ * fsipc: processes count in one file at the same time, and lose counts.
  *
  *     process A     the file, mapped     process B
  *     load  7    <-------- 7 -------->   load  7
@@ -8,14 +8,19 @@
  *     store 8    --------> 8 <--------   store 8     8, and not 9
  *
  *     ./fsipc --step /tmp/counter.bin
- *     ./fsipc --jobs=2 --count=10000000 /tmp/counter.bin
+ *     ./fsipc --jobs=2 --count=100000000 /tmp/counter.bin
+ *
+ * mmap(2), fork(2), flock(2)
  */
 #define _GNU_SOURCE
+#define _FILE_OFFSET_BITS 64
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -32,72 +37,72 @@
 /* To experiment, change these lines, or use the options. */
 static int prot = PROT_READ | PROT_WRITE;
 static int flags = MAP_SHARED;
-static int jobs = 1;   /* so many processes */
-static uint32_t times; /* each adds 1 so often */
-static int step;       /* two of them once, in the fatal order */
+static int jobs = 0;       /* so many processes; 0: as the method wants */
+static uint32_t times = 0; /* each adds 1 so often; 0: as the method wants */
 
 static const char *path;
-static const char *new_file; /* is removed, if they never come to count */
-static int fd;               /* this process's own */
-static int me;               /* the first process is 1 */
-static _Atomic int *turn;    /* 0 until the start, then whose it is */
-static void (*count)(void *shared, uint32_t n);
+static void (*count)(void *shared, uint32_t n); /* the method */
+static int forced;    /* the order is, by --step or --lowest */
+static int me;        /* 1, 2, ... in those that count, 0 in their parent */
+static int fd;        /* this process's own */
+static uint32_t from; /* what the counter said before */
+static int others;    /* it moved while none of ours counted */
+static pid_t children[1000];
 
-static void start_process(int number);
-static void wait_for_all(const volatile uint32_t *counter);
-static void report(uint32_t actual, uintmax_t expected, double ns);
-static double now(void);
-static int open_counter(void);
+/* What the processes share besides the file: a page of memory. */
+struct page {
+    _Atomic int ready, started, counted; /* so many are; started is 0 or 1 */
+    _Atomic int turn;   /* whose it is, if the order is forced */
+    _Atomic int spoken; /* one has said what failed */
+    double start, end;  /* of the counting, in nanoseconds */
+    /* Peterson's lock, each where no other is in the cache with it */
+    _Alignas(128) volatile int first;
+    struct {
+        _Alignas(128) volatile int wanted;
+    } entry[3];
+};
+static struct page *page;
+
+static void count_plainly(void *shared, uint32_t n);
+static void fail(const char *format, ...);
+static void share_a_page(void);
+static void open_counter(void);
+static void start_processes(void);
+static void open_again(void);
+static void wait_for_start(void);
+static void end_counting(const uint32_t *counter);
+static void watch(void);
+static void report(void);
 static void parse_options(int argc, char *argv[]);
 static void check_streams(void);
 static int on_terminal(void);
+static void catch_signals(void (*handler)(int));
 static void flush_stdout(void);
 
 int main(int argc, char *argv[])
 {
     parse_options(argc, argv);
     check_streams();
-    fd = open_counter();
-    const volatile uint32_t *counter =
-        mmap(NULL, sizeof *counter, PROT_READ, MAP_SHARED, fd, 0);
-    if (counter == MAP_FAILED) err(1, "%s", path);
-    const uintmax_t expected = *counter + (uintmax_t)jobs * times;
-    if (expected > UINT32_MAX) errx(1, "%s: no room for %ju", path, expected);
-
-    turn = mmap(NULL, sizeof *turn, prot, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (turn == MAP_FAILED) err(1, "mmap");
+    share_a_page();
+    open_counter();
     setvbuf(stdout, NULL, _IOLBF, 0); /* the lines of all, in order */
-    printf("[%d] %d x %u, from %u\n", getpid(), jobs, times, *counter);
+    printf("[%d] %d x %u, from %u\n", getpid(), jobs, times, from);
     flush_stdout();
-    for (int i = 1; i <= jobs; i++) start_process(i);
-    new_file = NULL;
 
-    const double start = now();
-    *turn = 1;
-    wait_for_all(counter);
-    report(*counter, expected, now() - start);
-    flush_stdout();
-}
+    start_processes();
+    if (me == 0) {
+        watch();
+        report();
+        return 0;
+    }
 
-/* It opens the file for itself, as strangers would, and maps it. */
-static void start_process(int number)
-{
-    const pid_t parent = getpid(), child = fork();
-    if (child == -1) err(1, "fork");
-    if (child > 0) return;
-
-    new_file = NULL;
-    me = number;
-    prctl(PR_SET_PDEATHSIG, SIGKILL); /* it ends with its parent */
-    if (getppid() != parent) exit(1);
-    fd = open(path, O_RDWR);
-    if (fd == -1) err(1, "%s", path);
+    /* Each process opens and maps the file for itself, as strangers would. */
+    open_again();
     uint32_t *counter = mmap(NULL, sizeof *counter, prot, flags, fd, 0);
-    if (counter == MAP_FAILED) err(1, "%s", path);
-    while (*turn == 0) usleep(1);
+    if (counter == MAP_FAILED) fail("%s: mmap: %s", path, strerror(errno));
+    wait_for_start();
     count(counter, times);
-    if (flags == MAP_PRIVATE) printf("in my own copy: %u\n", *counter);
-    exit(0);
+    end_counting(counter);
 }
 
 /* The race. Volatile keeps the compiler from making it a single addition. */
@@ -105,9 +110,9 @@ static void count_plainly(void *shared, uint32_t n)
 {
     volatile uint32_t *counter = shared;
     for (uint32_t i = 0; i < n; i++) {
-        uint32_t value = *counter;
-        value = value + 1;
-        *counter = value;
+        uint32_t value = *counter; /* load */
+        value = value + 1;         /* add */
+        *counter = value;          /* store */
     }
 }
 
@@ -121,9 +126,9 @@ static void count_atomically(void *shared, uint32_t n)
 static void count_locked(void *shared, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
-        if (flock(fd, LOCK_EX) == -1) err(1, "flock");
+        if (flock(fd, LOCK_EX) == -1) fail("flock: %s", strerror(errno));
         count_plainly(shared, 1);
-        if (flock(fd, LOCK_UN) == -1) err(1, "flock");
+        if (flock(fd, LOCK_UN) == -1) fail("flock: %s", strerror(errno));
     }
 }
 
@@ -134,16 +139,75 @@ static void count_in_a_batch(void *shared, uint32_t n)
     atomic_fetch_add((_Atomic uint32_t *)shared, mine);
 }
 
-/* The race again, by two that take turns after every instruction. */
-static void take_turn(void)
+/* Peterson's lock for two, made of plain variables: I want to, after you. */
+static void ask(void)
 {
-    while (*turn != me) usleep(1);
+    page->entry[me].wanted = 1;
+    page->first = 3 - me;
 }
 
-static void pass_turn(const char *instruction, uint32_t value)
+/* It may have to share its core with the other, who must run, then. */
+static void wait_to_enter(void)
 {
-    printf("%*s%s %u\n", 30 * (me - 1), "", instruction, value);
-    *turn = 3 - me;
+    const int other = 3 - me;
+    unsigned spins = 0;
+    while (page->entry[other].wanted && page->first == other) {
+        spins++;
+        if (spins % 100 == 0) sched_yield();
+    }
+    atomic_thread_fence(memory_order_acquire); /* no instruction on x86 */
+}
+
+static void leave(void)
+{
+    atomic_thread_fence(memory_order_release); /* no instruction on x86 */
+    page->entry[me].wanted = 0;
+}
+
+/* Otherwise they would only enter by turns, and never ask at the same time. */
+static void do_something_else(void)
+{
+    volatile int moments = rand() % 200;
+    while (moments > 0) moments = moments - 1;
+}
+
+/* Right on paper. But a core keeps its stores to itself for a while, and loads
+   what comes next: both do not see yet that the other asks, and both enter. */
+static void count_like_peterson(void *shared, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        ask();
+        wait_to_enter();
+        count_plainly(shared, 1);
+        leave();
+        do_something_else();
+    }
+}
+
+/* No load goes past the fence before all can see the stores above it. */
+static void count_with_a_fence(void *shared, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        ask();
+        atomic_thread_fence(memory_order_seq_cst);
+        wait_to_enter();
+        count_plainly(shared, 1);
+        leave();
+        do_something_else();
+    }
+}
+
+/* The race in slow motion, by two that take turns, each in its own column. */
+static void take_turn(void)
+{
+    while (page->turn != me) usleep(1);
+}
+
+static void pass_turn(const char *what, uint32_t value)
+{
+    const int printed = printf("%*s%s %u\n", 36 * (me - 1), "", what, value);
+    if (printed < 0) fail("stdout: %s", strerror(errno));
+    page->turn = 3 - me;
 }
 
 static void count_in_turns(void *shared, uint32_t n)
@@ -162,81 +226,329 @@ static void count_in_turns(void *shared, uint32_t n)
     }
 }
 
-/* On a terminal, the counter is shown meanwhile. */
-static void wait_for_all(const volatile uint32_t *counter)
+/* The worst that can happen. A store of what was loaded long ago undoes all
+   that the other has done between: first it does so to B, and then to A. */
+static void count_lowest(void *shared, uint32_t n)
 {
-    const int live = !step && on_terminal();
-    int running = jobs;
-    while (running > 0) {
-        int status;
-        const pid_t child = waitpid(-1, &status, live ? WNOHANG : 0);
-        if (child == -1) err(1, "waitpid");
-        if (child == 0) { /* none has ended */
-            printf("\r%10u\r", *counter);
-            fflush(stdout);
-            usleep(2000);
-            continue;
-        }
-        if (status != 0) errx(1, "process %d: failed", child);
-        running--;
+    volatile uint32_t *counter = shared;
+    char all_but_one[60];
+    sprintf(all_but_one, "load, add, store, %u times:", n - 1);
+    if (me == 2) {
+        take_turn();
+        count_plainly(shared, n - 1);
+        pass_turn(all_but_one, *counter);
+    }
+    take_turn();
+    const uint32_t value = *counter;
+    pass_turn("load ", value);
+    take_turn();
+    *counter = value + 1;
+    pass_turn("store", value + 1);
+    if (me == 1) {
+        take_turn();
+        count_plainly(shared, n - 1);
+        pass_turn(all_but_one, *counter);
     }
 }
 
-static void report(uint32_t actual, uintmax_t expected, double ns)
+/* Of all that fail one speaks, or their lines would run into each other. */
+static int is_first_to_speak(void)
 {
-    const double total = (double)jobs * times;
-    const double lost = (double)expected - actual;
-    printf("[%d] expected %ju, actual %u", getpid(), expected, actual);
-    if (lost < 0)
-        printf(": others have counted, too\n");
-    else
-        printf(", lost %.0f (%.1f%%)\n", lost, 100 * lost / total);
-    if (!step) printf("[%d] %.2f ns per increment\n", getpid(), ns / total);
+    return atomic_exchange(&page->spoken, 1) == 0;
+}
+
+static void fail(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    if (is_first_to_speak()) vwarnx(format, arguments);
+    va_end(arguments);
+    exit(1);
+}
+
+/* What is ready before they start: the page, and the file. */
+
+static void share_a_page(void)
+{
+    page = mmap(NULL, sizeof *page, PROT_READ | PROT_WRITE,
+                MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED) err(1, "mmap");
+    page->turn = 1;
+}
+
+static int is_same_file(const struct stat *a, const struct stat *b)
+{
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+/* Somebody may have removed it, or put another one in its place. */
+static int has_its_name(void)
+{
+    struct stat opened, named;
+    if (fstat(fd, &opened) == -1) return 0;
+    if (stat(path, &named) == -1) return 0;
+    return is_same_file(&opened, &named);
+}
+
+/* What the file was. It becomes so again if they never come to count. */
+static volatile enum { COUNTER, EMPTY, ABSENT } found;
+
+static void restore_file(void)
+{
+    int failed = 0;
+    if (found == ABSENT && has_its_name()) failed = unlink(path);
+    if (found == EMPTY) failed = ftruncate(fd, 0);
+    if (!failed) found = COUNTER;
+}
+
+static void end_by_signal(int number)
+{
+    restore_file();
+    raise(number);
+}
+
+/* Signals wait until it is known whether the file is new. */
+static void open_or_create(void)
+{
+    sigset_t all, usual;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, &usual);
+    fd = open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
+    if (fd != -1) found = ABSENT;
+    if (fd == -1 && errno == EEXIST)
+        fd = open(path, O_RDWR | O_NONBLOCK); /* and do not wait at a FIFO */
+    sigprocmask(SIG_SETMASK, &usual, NULL);
+}
+
+/* Returns 0 if the file was removed meanwhile. */
+static int open_and_lock(void)
+{
+    struct stat status;
+    open_or_create();
+    if (fd == -1 && errno == ENOENT) return 0;
+    if (fd == -1) err(1, "%s", path);
+    if (fstat(fd, &status) == -1) err(1, "%s", path);
+    if (!S_ISREG(status.st_mode)) errx(1, "%s: not a file of 4 bytes", path);
+    if (lockf(fd, F_LOCK, 0) == -1) err(1, "%s: lockf", path);
+    if (has_its_name()) return 1;
+    found = COUNTER;
+    close(fd);
+    return 0;
+}
+
+/* Otherwise a full disk would be SIGBUS, at the first store. */
+static void reserve_bytes(void)
+{
+    if (found != ABSENT) found = EMPTY;
+    const int error = posix_fallocate(fd, 0, 4);
+    if (error != 0) errx(1, "%s: %s", path, strerror(error));
+}
+
+/* Sees the stores into the mapping: both are of one page in the page cache. */
+static uint32_t read_counter(void)
+{
+    uint32_t value;
+    const ssize_t got = pread(fd, &value, sizeof value, 0);
+    if (got == -1) fail("%s: %s", path, strerror(errno));
+    if (got < (ssize_t)sizeof value) fail("%s: was truncated", path);
+    return value;
+}
+
+/* Of several that come at once, one creates the file; the others wait for its
+   lock until it counts. If it fails it removes the file, and they try again. */
+static void open_counter(void)
+{
+    struct stat status;
+    int tries = 0;
+    atexit(restore_file);
+    catch_signals(end_by_signal);
+    signal(SIGXFSZ, SIG_IGN); /* a limit on the size is an error, too */
+    while (!open_and_lock()) {
+        tries++;
+        if (tries == 100) err(1, "%s", path);
+    }
+    if (fstat(fd, &status) == -1) err(1, "%s", path);
+    const off_t size = status.st_size;
+    if (size != 0) found = COUNTER;
+    if (size != 0 && size != 4) errx(1, "%s: not a file of 4 bytes", path);
+    if (size == 0) reserve_bytes();
+
+    from = read_counter();
+    const uintmax_t expected = from + (uintmax_t)jobs * times;
+    if (expected > UINT32_MAX) errx(1, "%s: no room for %ju", path, expected);
+}
+
+/* They count: it is everybody's file from now on. */
+static void keep_file(void)
+{
+    if (lockf(fd, F_ULOCK, 0) == -1)
+        fail("%s: lockf: %s", path, strerror(errno));
+    found = COUNTER;
+}
+
+/* What each process does, from its start to its end. */
+
+/* Returns in each child, which then has a number, and in the parent. */
+static void start_processes(void)
+{
+    const pid_t parent = getpid();
+    signal(SIGCHLD, SIG_DFL); /* ignored, it would hide how a child ended */
+    for (int i = 0; i < jobs; i++) {
+        children[i] = fork();
+        if (children[i] == -1) fail("fork: %s", strerror(errno));
+        if (children[i] > 0) continue;
+        found = COUNTER; /* the file is the parent's care */
+        me = i + 1;
+        const int failed = prctl(PR_SET_PDEATHSIG, SIGKILL); /* ends with it */
+        if (failed) fail("prctl: %s", strerror(errno));
+        if (getppid() != parent) exit(1);
+        return;
+    }
+}
+
+/* Its own, which must be the one that its parent has. */
+static void open_again(void)
+{
+    struct stat parents, own;
+    if (fstat(fd, &parents) == -1) fail("%s: %s", path, strerror(errno));
+    fd = open(path, O_RDWR);
+    if (fd == -1) fail("%s: %s", path, strerror(errno));
+    if (fstat(fd, &own) == -1) fail("%s: %s", path, strerror(errno));
+    if (!is_same_file(&own, &parents)) fail("%s: is another file now", path);
+}
+
+/* Somebody else has made the file shorter, or there is no space for it. */
+static void explain_fault(int number)
+{
+    struct stat status;
+    const char *reason = "the disk is full, or fails";
+    signal(number, SIG_DFL); /* the instruction runs again, and then kills */
+    const int unknown = fstat(fd, &status) == -1;
+    if (unknown || status.st_size < 4) reason = "beyond the end of the file";
+    if (is_first_to_speak()) warnx("%s: SIGBUS, %s", path, reason);
 }
 
 static double now(void)
 {
     struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
+    const int failed = clock_gettime(CLOCK_MONOTONIC, &time);
+    if (failed) fail("clock_gettime: %s", strerror(errno));
     return time.tv_sec * 1e9 + time.tv_nsec;
 }
 
-static void remove_new_file(void)
+static void wait_for_start(void)
 {
-    if (new_file) unlink(new_file);
+    signal(SIGBUS, explain_fault);
+    atomic_fetch_add(&page->ready, 1);
+    while (page->ready < jobs) usleep(1);
+    while (page->started == 0) sched_yield();
 }
 
-/* Of several that come at once, one creates the file. Its bytes are reserved:
-   a full disk is an error here, and not SIGBUS later. */
-static int open_counter(void)
+/* The clock stops when the last has counted. */
+static void end_counting(const uint32_t *counter)
 {
-    struct stat status;
-    int file = open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
-    if (file != -1) {
-        new_file = path;
-        atexit(remove_new_file);
-    } else if (errno == EEXIST) {
-        file = open(path, O_RDWR | O_NONBLOCK); /* and do not wait at a FIFO */
+    const double end = now();
+    const int before = atomic_fetch_add(&page->counted, 1);
+    if (before + 1 == jobs) page->end = end;
+    int printed = 0;
+    if (flags == MAP_PRIVATE)
+        printed = printf("[%d] in my own copy: %u\n", getpid(), *counter);
+    if (printed < 0) fail("stdout: %s", strerror(errno));
+}
+
+/* What the parent does: it starts the clock when all have mapped the file, and
+   shows the counter on a terminal. */
+
+/* Returns 1 if one has ended well. */
+static int one_has_ended(int options)
+{
+    int status, number = 0;
+    const pid_t child = waitpid(-1, &status, options);
+    if (child == -1) fail("waitpid: %s", strerror(errno));
+    while (number < jobs && children[number] != child) number++;
+    if (child == 0 || number == jobs) return 0; /* none, or not one of ours */
+    if (WIFSIGNALED(status))
+        fail("process %d: %s", child, strsignal(WTERMSIG(status)));
+    if (status != 0) exit(1); /* it has said why */
+    return 1;
+}
+
+static void watch(void)
+{
+    int running = jobs;
+    while (page->ready < jobs) {
+        one_has_ended(WNOHANG);
+        usleep(100);
     }
-    if (file == -1) err(1, "%s", path);
-    if (fstat(file, &status) == -1) err(1, "%s", path);
-    const off_t size = status.st_size;
-    if (!S_ISREG(status.st_mode) || (size != 0 && size != 4))
-        errx(1, "%s: not a file of 4 bytes", path);
-    signal(SIGXFSZ, SIG_IGN); /* a limit is an error, too */
-    errno = posix_fallocate(file, 0, 4);
-    if (errno != 0) err(1, "%s", path);
-    return file;
+    others = read_counter() != from;
+    keep_file();
+    page->start = now();
+    page->started = 1;
+    while (running > 0) {
+        const int live = !forced && on_terminal();
+        const int ended = one_has_ended(live ? WNOHANG : 0);
+        running -= ended;
+        if (ended || !live) continue;
+        printf("\r%10u\r", read_counter());
+        fflush(stdout);
+        usleep(2000);
+    }
+}
+
+static int has_one_core(void)
+{
+    cpu_set_t cores;
+    if (sched_getaffinity(0, sizeof cores, &cores) == -1) return 0;
+    return CPU_COUNT(&cores) == 1;
+}
+
+/* A process that is started alone knows how often it has added, and no more:
+   what is lost can be known only of all that count in the file. */
+static void report(void)
+{
+    const uint32_t to = read_counter();
+    const double total = (double)jobs * times;
+    const double lost = from + total - to;
+    const double ns = page->end - page->start;
+    const int enough = total >= 10000 && ns > 1e6;
+    const int measured = enough && !forced && flags == MAP_SHARED;
+    const int still_moves = read_counter() != to;
+    if (lost < 0 || still_moves) others = 1;
+
+    if (flags == MAP_PRIVATE)
+        printf("[%d] in the file: %u\n", getpid(), to);
+    else if (jobs == 1 || others)
+        printf("[%d] added %.0f times: the counter went from %u to %u\n",
+               getpid(), total, from, to);
+    else
+        printf("[%d] expected %.0f, actual %u, lost %.0f (%.1f%%)\n", getpid(),
+               from + total, to, lost, 100 * lost / total);
+    if (jobs > 1 && others)
+        printf("[%d] others count, too: what is lost is not known\n", getpid());
+    if (measured) printf("[%d] %.2f ns per increment\n", getpid(), ns / total);
+    if (count == count_like_peterson && has_one_core())
+        printf("[%d] one core sees its own stores in order\n", getpid());
+
+    const int unwritten = fflush(stdout) == EOF || ferror(stdout);
+    if (unwritten) err(1, "%s: has been counted in, but stdout", path);
 }
 
 /* The rest is alike in every program: options, and streams that are checked. */
 
 static void usage(void)
 {
-    puts("usage: fsipc [--sync=none|atomic|flock|batch] [--jobs=N]\n"
-         "             [--count=N] [--private] [--step] FILE\n"
-         "Let --jobs processes (1) each add 1 to the 4 bytes of FILE --count\n"
-         "(10^9, flock 10^6) times. --private spares FILE, --step loses one.\n"
+    puts("usage: fsipc [OPTION]... FILE\n"
+         "Let processes add 1 to the 4 bytes of FILE, again and again.\n"
+         "  --jobs=N     so many processes (1)\n"
+         "  --count=N    each adds so often (1000000000, less if it is slow)\n"
+         "  --sync=none  load, add, store: the race\n"
+         "        =atomic, flock, batch      lose nothing\n"
+         "        =peterson, fenced          a lock for two, without and with\n"
+         "                                   the fence that it needs\n"
+         "  --private    use MAP_PRIVATE: the file keeps its value\n"
+         "  --step       two add 1 once, in the order that loses one\n"
+         "  --lowest     two add --count=N (1000), in the order that leaves 2\n"
+         "What is lost is true only if nobody else counts in FILE.\n"
          "example: fsipc --jobs=2 --sync=atomic /tmp/counter.bin");
     flush_stdout();
     exit(0);
@@ -252,45 +564,63 @@ static long long parse_number(const char *text, long long least, long long most)
     return number;
 }
 
-static void parse_sync(const char *name)
+/* How often, and by how many processes, if the options do not say. */
+enum { NONE, ATOMIC, FLOCK, BATCH, PETERSON, FENCED, STEP, LOWEST };
+static const struct method {
+    const char *name;
+    void (*count)(void *shared, uint32_t n);
+    uint32_t times;
+    int jobs;
+} methods[] = {
+    [NONE] = {"none", count_plainly, 1000000000, 1},
+    [ATOMIC] = {"atomic", count_atomically, 1000000000, 1},
+    [FLOCK] = {"flock", count_locked, 1000000, 1},
+    [BATCH] = {"batch", count_in_a_batch, 1000000000, 1},
+    [PETERSON] = {"peterson", count_like_peterson, 200000, 2},
+    [FENCED] = {"fenced", count_with_a_fence, 200000, 2},
+    [STEP] = {"--step", count_in_turns, 1, 2},
+    [LOWEST] = {"--lowest", count_lowest, 1000, 2},
+};
+
+static int parse_sync(const char *name)
 {
-    if (strcmp(name, "none") == 0)
-        count = count_plainly;
-    else if (strcmp(name, "atomic") == 0)
-        count = count_atomically;
-    else if (strcmp(name, "flock") == 0)
-        count = count_locked;
-    else if (strcmp(name, "batch") == 0)
-        count = count_in_a_batch;
-    else
-        errx(2, "--sync=%s: not none, atomic, flock or batch", name);
+    for (int i = NONE; i < STEP; i++)
+        if (strcmp(name, methods[i].name) == 0) return i;
+    errx(2, "--sync=%s: not none, atomic, flock, batch, peterson or fenced",
+         name);
 }
 
 static void parse_options(int argc, char *argv[])
 {
-    const struct option options[] = {
-        {"count", 1, NULL, 'c'}, {"help", 0, NULL, 'h'},
-        {"jobs", 1, NULL, 'j'},  {"private", 0, &flags, MAP_PRIVATE},
-        {"step", 0, &step, 1},   {"sync", 1, NULL, 's'},
-        {NULL, 0, NULL, 0}};
-    int option;
-    parse_sync("none");
+    const struct option options[] = {{"count", 1, NULL, 'c'},
+                                     {"help", 0, NULL, 'h'},
+                                     {"jobs", 1, NULL, 'j'},
+                                     {"lowest", 0, &forced, LOWEST},
+                                     {"private", 0, &flags, MAP_PRIVATE},
+                                     {"step", 0, &forced, STEP},
+                                     {"sync", 1, NULL, 's'},
+                                     {NULL, 0, NULL, 0}};
+    int option, sync = NONE;
     while ((option = getopt_long_only(argc, argv, "", options, NULL)) != -1)
         switch (option) {
         case 'c': times = parse_number(optarg, 1, UINT32_MAX); break;
         case 'h': usage(); break;
         case 'j': jobs = parse_number(optarg, 1, 1000); break;
-        case 's': parse_sync(optarg); break;
+        case 's': sync = parse_sync(optarg); break;
         case '?': exit(2);
         }
     if (argc != optind + 1) errx(2, "want one FILE; try --help");
     path = argv[optind];
-    if (times == 0) times = count == count_locked ? 1000000 : 1000000000;
-    if (step) {
-        count = count_in_turns;
-        jobs = 2;
-        times = 1;
-    }
+
+    const struct method *method = &methods[forced ? forced : sync];
+    count = method->count;
+    if (forced) jobs = 2;
+    if (forced == STEP) times = 1;
+    if (jobs == 0) jobs = method->jobs;
+    if (times == 0) times = method->times;
+    if (method->jobs == 2 && jobs != 2)
+        errx(2, "--sync=%s: only with --jobs=2", method->name);
+    if (forced == LOWEST && times < 2) errx(2, "--lowest: not with --count=1");
 }
 
 /* With stdout closed, open() would return 1, and printf() fill the file.
@@ -307,6 +637,20 @@ static void check_streams(void)
 static int on_terminal(void)
 {
     return tcgetpgrp(STDOUT_FILENO) == getpgrp();
+}
+
+/* The end by a signal is cleaned up after. What was ignored at the start, as
+   SIGHUP is by nohup(1), stays ignored. */
+static void catch_signals(void (*handler)(int))
+{
+    const int signals[] = {SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM};
+    const struct sigaction action = {.sa_handler = handler,
+                                     .sa_flags = SA_RESETHAND};
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
+        struct sigaction before;
+        sigaction(signals[i], NULL, &before);
+        if (before.sa_handler != SIG_IGN) sigaction(signals[i], &action, NULL);
+    }
 }
 
 static void flush_stdout(void)
