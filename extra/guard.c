@@ -208,14 +208,16 @@ static void call_code(void)
     if (!have_code) puts("guard has no code for this machine");
 }
 
+/* Opened before there is a hole: it takes memory, which could lie there. */
+static FILE *maps;
+
 /* What /proc/self/maps says of five pages, one after another, and how many
    mappings they are. */
 static void print_pages(const char *first)
 {
     char rights[5][5] = {"-", "-", "-", "-", "-"};
     int mappings = 0;
-    FILE *maps = fopen("/proc/self/maps", "re");
-    if (maps == NULL) err(1, "/proc/self/maps");
+    rewind(maps);
     char line[4200], of_mapping[5];
     unsigned long start, end;
     while (fgets(line, sizeof line, maps)) {
@@ -231,7 +233,6 @@ static void print_pages(const char *first)
         mappings += inside;
     }
     if (ferror(maps)) err(1, "/proc/self/maps");
-    fclose(maps);
     for (int i = 0; i < 5; i++) printf(" %4s", rights[i]);
     printf("  %8d\n", mappings);
 }
@@ -250,6 +251,8 @@ static void hole_row(const char *call, int returned, const char *first)
    protection they would be one mapping with them. */
 static void hole(void)
 {
+    maps = fopen("/proc/self/maps", "re");
+    if (maps == NULL) err(1, "/proc/self/maps");
     char *guard = mmap(NULL, 7 * page_size, PROT_NONE, flags, -1, 0);
     if (guard == MAP_FAILED) err(1, "mmap of 7 pages");
     char *page[5];
@@ -270,6 +273,7 @@ static void hole(void)
     hole_row("mprotect(page[0], 1, PROT_READ)", returned, page[0]);
     returned = mprotect(page[2], 1, PROT_READ);
     hole_row("mprotect(page[2], 1, PROT_READ)", returned, page[0]);
+    fclose(maps);
 }
 
 /* Reads, writes or executes at a place. C casts no pointer to data to one to a

@@ -141,8 +141,10 @@ private_names() {
 private() {
     if [ -n "$tag" ]; then private_names | sed 's|/tmp/|tmp.dir/|g'; else cat; fi
 }
-public() {
-    sed "s|${lab}[^/]*/tmp[.]dir/|/tmp/|g; s|tmp[.]dir/|/tmp/|g; ${tag:+s|$tag\.||g}"
+public() { # and what musl calls otherwise
+    sed "s/: Resource busy/: Device or resource busy/
+        s/: Quota exceeded/: Disk quota exceeded/
+        s|${lab}[^/]*/tmp[.]dir/|/tmp/|g; s|tmp[.]dir/|/tmp/|g; ${tag:+s|$tag\.||g}"
 }
 
 copy_lab() {
