@@ -66,7 +66,6 @@ int main(int argc, char *argv[])
     parse_options(argc, argv);
     check_streams();
     signal(SIGCHLD, SIG_DFL); /* ignored, no child could be waited for */
-    setvbuf(stdout, NULL, _IOLBF, 0); /* or each child would have the lines */
     page_size = sysconf(_SC_PAGESIZE);
 
     const int shared = MAP_SHARED | MAP_ANONYMOUS;
@@ -303,6 +302,7 @@ static struct outcome attempt(char access, char *at)
                                      .sa_flags = SA_SIGINFO};
     if (access == 'x' && !have_code) return (struct outcome){.ending = NO_CODE};
     fault->si_code = 0;
+    flush_stdout(); /* or the child would have the same lines to print */
     const pid_t child = fork();
     if (child == -1) err(1, "fork");
     if (child == 0) {
