@@ -42,14 +42,16 @@ static unsigned long byte; /* the one to touch */
 
 static int fd;
 static unsigned long byte_0;  /* the address at which byte 0 would be */
-static unsigned long located; /* the address of which all is told */
-static const long largest = LONG_MAX / 2; /* number of bytes */
+static unsigned long located; /* the address that locate() has printed */
+static const long largest = LONG_MAX / 2; /* bytes; a sum of two fits */
 
+static long long choose_length(void);
 static void edit(char *text, size_t in_file);
 static void touch(volatile unsigned char *address);
 static void cat(const char *text, long long in_file);
 static void bring_to_disk(char *page, size_t size);
 static void compare(const char *place, size_t size);
+static char *printable(char *word, size_t size);
 static void dump(const char *text, long long in_file);
 static int locate(FILE *stream, unsigned long address);
 static long dirty(unsigned long address);
@@ -71,13 +73,7 @@ int main(int argc, char *argv[])
     if (flags == MAP_SHARED && (prot & PROT_WRITE)) access = O_RDWR;
     fd = open(path, access | O_NONBLOCK); /* and do not wait at a FIFO */
     if (fd == -1) err(1, "%s", path);
-
-    long long in_file = file_size() - offset; /* how many bytes there are */
-    if (in_file < 0) in_file = 0;
-    if (length == -1) length = in_file;
-    if (in_file > length) in_file = length;
-    if (task == CAT) length = in_file > 0 ? in_file : 1; /* 0 is EINVAL */
-    if (length > largest) errx(1, "%s: %lld bytes are too many", path, length);
+    const long long in_file = choose_length();
 
     /* A mapping begins at a page of the file: round down, and add the rest. */
     long long extra = offset % sysconf(_SC_PAGESIZE);
@@ -93,11 +89,7 @@ int main(int argc, char *argv[])
     if (pausing) wait_for_enter("goes on");
 
     switch (task) {
-    case EDIT:
-        if (as_string) printf("%s\n", text);
-        if (!as_string) dump(text, in_file);
-        edit(text, in_file);
-        break;
+    case EDIT: edit(text, in_file); break;
     case TOUCH: touch((unsigned char *)(byte_0 + byte)); break;
     case CAT: cat(text, in_file); break;
     }
@@ -105,9 +97,28 @@ int main(int argc, char *argv[])
     flush_stdout();
 }
 
+/* Returns how many bytes of the file the mapping will hold. That is its length,
+   too, if the user has given none. */
+static long long choose_length(void)
+{
+    long long in_file = file_size() - offset;
+    if (in_file < 0) in_file = 0;
+    if (length == -1) length = in_file;
+    if (in_file > length) in_file = length;
+    if (task == CAT) length = in_file;
+    if (task == CAT && length == 0) length = 1; /* mmap() refuses 0 */
+    if (length > largest) errx(1, "%s: %lld bytes are too many", path, length);
+    return in_file;
+}
+
 /* A plain store, and nothing else, puts the new word into the file. */
 static void edit(char *text, size_t in_file)
 {
+    if (as_string)
+        printf("%s\n", text);
+    else
+        dump(text, in_file);
+
     const size_t size = strlen(old);
     if (pausing) wait_for_enter("edits");
     char *place = memmem(text, in_file, old, size);
@@ -157,16 +168,6 @@ static void bring_to_disk(char *page, size_t size)
            before, after);
 }
 
-/* What others have put there may not command the terminal. */
-static char *printable(char *word, size_t size)
-{
-    if (memcmp(word, old, size) == 0 || memcmp(word, new, size) == 0)
-        return word;
-    for (size_t i = 0; i < size; i++)
-        if (!isprint((unsigned char)word[i])) word[i] = '.';
-    return word;
-}
-
 /* The memory at that place, and what pread(2) says that the file holds. */
 static void compare(const char *place, size_t size)
 {
@@ -184,6 +185,17 @@ static void compare(const char *place, size_t size)
     flush_after_store();
     free(memory);
     free(file);
+}
+
+/* What others have put there may not command the terminal. The two words of the
+   user are shown as they are. */
+static char *printable(char *word, size_t size)
+{
+    if (memcmp(word, old, size) == 0 || memcmp(word, new, size) == 0)
+        return word;
+    for (size_t i = 0; i < size; i++)
+        if (!isprint((unsigned char)word[i])) word[i] = '.';
+    return word;
 }
 
 /* The bytes in hex beside the text, 16 a line; of a long text, 16 lines. */
@@ -251,12 +263,15 @@ static long dirty(unsigned long address)
    instruction again; because of SA_RESETHAND it then kills. */
 static void explain_fault(int number, siginfo_t *info, void *context)
 {
+    (void)context;
     unsigned long address = (unsigned long)info->si_addr;
-    if (info->si_code == SI_KERNEL) address = located; /* it is not told */
+    /* x86 does not tell an address that cannot exist: it is what was tried. */
+    if (info->si_code == SI_KERNEL) address = located;
+
+    /* The file's last page is mapped whole: only the next one is beyond. */
     const long at = address - byte_0;
     const long in_page = at % sysconf(_SC_PAGESIZE);
     const char *rule;
-    (void)context;
     if (number == SIGBUS && at - in_page >= file_size())
         rule = "SIGBUS, beyond the end of the file";
     else if (number == SIGBUS)
@@ -364,14 +379,15 @@ static void parse_options(int argc, char *argv[])
         case 'r':
         case 'w':
             task = TOUCH;
-            writing = option == 'w';
+            writing = (option == 'w');
             byte = parse_number(optarg, 0, largest);
             break;
         case '?': exit(2);
         }
     if (task == CAT) {
         prot = PROT_READ;
-        pausing = syncing = 0;
+        pausing = 0;
+        syncing = 0;
     }
 
     argc -= optind;

@@ -33,10 +33,10 @@
 /* To experiment, change these lines, or use the options. */
 static int prot = PROT_READ | PROT_WRITE;
 static int flags = MAP_SHARED;
-static uint32_t new_count = 5; /* so many records has a new file */
-static uint32_t id = 3;        /* who is paid, from 1 */
+static uint32_t new_count = 5; /* how many records a new file gets */
+static uint32_t id = 3;        /* the record that is paid; the first is 1 */
 static double bonus = 50.50;
-static int unchecked; /* also who is not in the file */
+static int unchecked; /* pay even a record that is not in the file */
 
 struct record {
     uint32_t id;
@@ -45,15 +45,17 @@ struct record {
 };
 _Static_assert(sizeof(struct record) == 40, "one row of xxd -c 40");
 
-/* A new file begins with this until all its records are there: so that of a
-   run that was killed can be told from what is not ours. */
+/* The first record of a file that is not yet complete. What a killed run has
+   left is known by it, and is done again; any other file is not ours. */
 static const struct record unfinished = {0, "unfinished, of binary.c", 0};
 
 static const char *path;
 static int fd;
-static struct record *records;        /* the file, in memory */
-static const char *volatile new_file; /* is removed, if nobody is paid */
-static volatile int filling;          /* an old one is emptied again */
+static struct record *records; /* the file, in memory */
+
+/* What undo() has to undo, if nobody is paid. */
+static const char *volatile new_file; /* a file to remove, or NULL */
+static volatile int filling;          /* an old file to empty again */
 
 static void check_records(size_t count);
 static int is_ours(const struct record *record, size_t number);
@@ -115,15 +117,16 @@ static int is_ours(const struct record *record, size_t number)
     return record->id == number && strncmp(record->name, "User_", 5) == 0;
 }
 
-/* Behind the last record the page goes on, but the file does not. */
+/* A payment is an addition in memory. Behind the last record the page goes on,
+   but the file does not: what is paid there comes into no file. */
 static void pay(void)
 {
     double *balance = &records[id - 1].balance;
     const long long byte = (char *)balance - (char *)records;
     printf("paying %.2f to record %u, at byte %lld of %lld\n", bonus, id, byte,
            file_size());
-    flush_stdout(); /* nothing is paid if nobody can be told */
-    new_file = NULL;
+    flush_stdout();  /* nothing is paid if nobody can be told */
+    new_file = NULL; /* and from now on nothing is undone */
     filling = 0;
 
     *balance += bonus;
@@ -166,7 +169,7 @@ static void print_rows(size_t from, size_t to)
 }
 
 /* Of several that come at once one creates the file, and all wait for its lock.
-   Who had it may have removed the file: then open what has the name now. */
+   Who had the lock may have removed the file: then open what is there now. */
 static void open_database(void)
 {
     int created;
@@ -177,7 +180,7 @@ static void open_database(void)
         fd = open_or_create(&created);
         file_size(); /* which only a regular file has */
         if (flock(fd, LOCK_EX) == -1) err(1, "%s: flock", path);
-        if (created) own(fd);
+        if (created) own(fd); /* if create() found it locked by another */
         if (has_its_name(fd)) break;
         new_file = NULL;
         close(fd);
@@ -199,10 +202,12 @@ static int open_or_create(int *created)
         if (file != -1) return file;
         if (errno != ENOENT) err(1, "%s", path);
         file = create();
-        *created = file != -1;
-        if (file != -1) return file;
+        if (file != -1) {
+            *created = 1;
+            return file;
+        }
         if (errno != EEXIST) err(1, "%s", path);
-        /* Somebody was faster. */
+        /* Somebody was faster: open that. */
     }
 }
 
@@ -223,7 +228,8 @@ static int create(void)
     return file;
 }
 
-/* Whoever has locked it first may have filled it, and have paid. */
+/* A new file is ours to remove, but not if another was the first to lock it:
+   that one may have filled it, and have paid. */
 static void own(int file)
 {
     struct stat status;
@@ -244,7 +250,7 @@ static int has_its_name(int file)
 }
 
 /* Their space is reserved: a full disk is an error here, and not SIGBUS later.
-   The first record stands for all, and comes last, in one piece. */
+   The first record comes last, in one piece: with it the file is complete. */
 static void make_records(void)
 {
     if (id > new_count && !unchecked) errx(1, "%s: no record %u", path, id);
@@ -286,7 +292,7 @@ static void undo(void)
     if (new_file) {
         if (has_its_name(fd)) unlink(new_file);
     } else if (filling) {
-        if (ftruncate(fd, 0) == -1) return; /* it is known to be unfinished */
+        if (ftruncate(fd, 0) == -1) return; /* the next run can use it */
     }
 }
 
@@ -300,9 +306,9 @@ static void end_by_signal(int number)
    kills. The fault is never inside of printf(), so stdio works here. */
 static void explain_fault(int number, siginfo_t *info, void *context)
 {
+    (void)context;
     const long long byte = (char *)info->si_addr - (char *)records;
     const char *rule;
-    (void)context;
     if (number == SIGBUS && byte >= file_size())
         rule = "SIGBUS, beyond the end of the file";
     else if (number == SIGBUS)
@@ -358,7 +364,7 @@ static double parse_amount(const char *text)
     char *end;
     const double amount = strtod(text, &end);
     if (end == text || *end != '\0') errx(2, "%s: not an amount", text);
-    const int small = amount > -1e9 && amount < 1e9;
+    const int small = amount > -1e9 && amount < 1e9; /* NAN is neither */
     if (!small) errx(2, "%s: not an amount below 1e9", text);
     return amount;
 }

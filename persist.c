@@ -30,7 +30,7 @@
 /* To experiment, change these lines, or use the options. */
 static int prot = PROT_READ | PROT_WRITE;
 static int flags = MAP_SHARED | MAP_FIXED;
-enum { LARGEST_PAGE = 65536 }; /* bytes, on x86 and ARM; often only 4096 */
+enum { LARGEST_PAGE = 65536 }; /* in bytes; many machines have 4096 */
 
 /* MAP_FIXED replaces whole pages, so this variable fills whole pages. */
 static _Alignas(LARGEST_PAGE) char text[LARGEST_PAGE] = "the initial value";
@@ -42,20 +42,23 @@ static _Alignas(LARGEST_PAGE) struct {
 
 /* This one says in two ways where its words are. */
 static _Alignas(LARGEST_PAGE) struct note {
-    char mark[16];       /* whose variable it is */
+    char mark[16];       /* that it is a note of ours */
     size_t offset;       /* of the words, from the variable's beginning */
     const char *pointer; /* to the words */
     char words[LARGEST_PAGE - 16 - sizeof(size_t) - sizeof(char *)];
 } note;
 _Static_assert(sizeof(struct note) == LARGEST_PAGE, "whole pages");
+static const char mark[] = "persist -pointer"; /* 16 letters */
 
 static enum { READ, WRITE, POINTER, NOREPLACE, CLOBBER } task;
 static char input[LARGEST_PAGE]; /* the whole of stdin */
 static const char *path;
 static int fd;
-static void *variable = text;         /* what becomes the file */
-static const char *volatile new_file; /* is removed, if nothing is stored */
-static volatile int filling;          /* an old one is emptied again */
+static void *variable = text; /* what becomes the file */
+
+/* What undo() has to undo, if nothing is stored. */
+static const char *volatile new_file; /* a file to remove, or NULL */
+static volatile int filling;          /* an old file to empty again */
 
 static void load(void);
 static void save(void);
@@ -93,6 +96,7 @@ int main(int argc, char *argv[])
         open_variable();
         void *place = mmap(variable, LARGEST_PAGE, prot, flags, fd, 0);
         if (place == MAP_FAILED) err(1, "mmap over %p", variable);
+        /* Without MAP_FIXED, the address is only a wish. */
         if (place != variable)
             errx(1, "mmap over %p: went elsewhere, to %p", variable, place);
     }
@@ -112,16 +116,18 @@ static void load(void)
 {
     static char copy[sizeof text];
     memcpy(copy, text, sizeof text); /* it might change while it is printed */
-    fwrite(copy, 1, check_text(copy), stdout);
+    const size_t length = check_text(copy);
+    fwrite(copy, 1, length, stdout);
 }
 
-/* No write(): these are stores to a variable. In this order, whoever is killed
-   between two of them leaves a part of one text, and never of both. */
+/* No write(): these are stores to a variable. The old text goes, the last byte
+   first, and then the new one comes: a run that is killed between two stores
+   leaves a part of one text, and never of both. */
 static void save(void)
 {
-    volatile char *place = text;
+    volatile char *place = text; /* keeps the stores in this order */
     const size_t old_length = check_text(text);
-    new_file = NULL;
+    new_file = NULL; /* from now on nothing is undone */
     filling = 0;
     for (size_t i = old_length; i > 0; i--) place[i - 1] = '\0';
     for (size_t i = 0; input[i] != '\0'; i++) place[i] = input[i];
@@ -142,10 +148,9 @@ static size_t check_text(const char *copy)
 /* The words of an earlier run, by both ways that it has noted. */
 static void follow(void)
 {
-    static const char mark[] = "persist -pointer", nothing[sizeof note];
+    static const char nothing[sizeof note];
     if (memcmp(&note, nothing, sizeof note) == 0) {
         remember();
-        memcpy(note.mark, mark, sizeof note.mark);
         return;
     }
     const size_t offset = note.offset;
@@ -162,20 +167,23 @@ static void follow(void)
     print_words(pointer, sizeof note.words);
 }
 
+/* The first run: a later one finds the words by the offset, but by the pointer
+   only if the variable has the same address again. */
 static void remember(void)
 {
     printf("the variable is at %p\n", (void *)&note);
     printf("noted: the offset %zu, the pointer %p\n",
            offsetof(struct note, words), (void *)note.words);
-    flush_stdout(); /* nothing is stored if nobody can be told */
-    new_file = NULL;
+    flush_stdout();  /* nothing is stored if nobody can be told */
+    new_file = NULL; /* and from now on nothing is undone */
     filling = 0;
     sprintf(note.words, "words of process %d", getpid());
     note.offset = offsetof(struct note, words);
     note.pointer = note.words;
+    memcpy(note.mark, mark, sizeof note.mark);
 }
 
-/* The variable's pages are in use, and stay as they are. */
+/* The variable's pages are in use: this mmap() fails, and they stay. */
 static void noreplace(void)
 {
     void *place =
@@ -189,6 +197,7 @@ static void noreplace(void)
     printf("the variable at %p is replaced\n", place);
 }
 
+/* Asks for the bytes of one variable, and loses its neighbour, too. */
 static void clobber(void)
 {
     printf("before: \"%s\", \"%s\"\n", crowded.variable, crowded.neighbour);
@@ -204,14 +213,15 @@ static void clobber(void)
 static void print_words(const char *from, size_t most)
 {
     char words[60 + 1] = "";
-    for (size_t i = 0; i < 60 && i < most && from[i] != '\0'; i++) {
+    if (most > 60) most = 60;
+    for (size_t i = 0; i < most && from[i] != '\0'; i++) {
         const unsigned char c = from[i];
         words[i] = isprint(c) ? c : '.';
     }
     printf("\"%s\"\n", words);
 }
 
-/* Before anything is changed. */
+/* All of it, before anything is changed: what is refused leaves no file. */
 static void read_input(void)
 {
     const size_t length = fread(input, 1, sizeof input, stdin);
@@ -221,7 +231,7 @@ static void read_input(void)
 }
 
 /* Of several that come at once one creates the file, and all wait for its lock.
-   Who had it may have removed the file: then open what has the name now. */
+   Who had the lock may have removed the file: then open what is there now. */
 static void open_variable(void)
 {
     int created;
@@ -233,7 +243,7 @@ static void open_variable(void)
         file_size(); /* which only a regular file has */
         if (flock(fd, task == READ ? LOCK_SH : LOCK_EX) == -1)
             err(1, "%s: flock", path);
-        if (created) own(fd);
+        if (created) own(fd); /* if create() found it locked by another */
         if (has_its_name(fd)) break;
         new_file = NULL;
         close(fd);
@@ -249,7 +259,7 @@ static void open_variable(void)
 static void reserve_space(void)
 {
     const long long size = file_size();
-    if (size != 0 && size != LARGEST_PAGE) return;
+    if (size != 0 && size != LARGEST_PAGE) return; /* it is not ours */
     if (size == 0) {
         filling = 1;
         if (ftruncate(fd, LARGEST_PAGE) == -1) err(1, "%s: ftruncate", path);
@@ -267,10 +277,12 @@ static int open_or_create(int *created)
         if (file != -1) return file;
         if (errno != ENOENT || task == READ) err(1, "%s", path);
         file = create();
-        *created = file != -1;
-        if (file != -1) return file;
+        if (file != -1) {
+            *created = 1;
+            return file;
+        }
         if (errno != EEXIST) err(1, "%s", path);
-        /* Somebody was faster. */
+        /* Somebody was faster: open that. */
     }
 }
 
@@ -290,7 +302,8 @@ static int create(void)
     return file;
 }
 
-/* Whoever has locked it first may have stored a text. */
+/* A new file is ours to remove, but not if another was the first to lock it:
+   that one may have stored a text. */
 static void own(int file)
 {
     struct stat status;
@@ -316,7 +329,7 @@ static void undo(void)
     if (new_file) {
         if (has_its_name(fd)) unlink(new_file);
     } else if (filling) {
-        if (ftruncate(fd, 0) == -1) return; /* and then it is all zeros */
+        if (ftruncate(fd, 0) == -1) return; /* zeros: an empty text */
     }
 }
 
@@ -330,8 +343,8 @@ static void end_by_signal(int number)
    kills. The fault is never inside of printf(), so stdio works here. */
 static void explain_fault(int number, siginfo_t *info, void *context)
 {
-    const char *rule;
     (void)context;
+    const char *rule;
     if (number == SIGBUS)
         rule = "SIGBUS, no byte of the file is there";
     else if (info->si_code == SEGV_ACCERR)
@@ -401,7 +414,7 @@ static void parse_options(int argc, char *argv[])
     if (task == POINTER) variable = &note;
     if (path == NULL && task == POINTER) path = ".persistent_pointer";
     if (path == NULL) path = ".persistent_data";
-    /* A text that is missing is not an empty one. */
+    /* Here, because check_streams() makes a closed stdin an empty one. */
     if (task == WRITE && fcntl(STDIN_FILENO, F_GETFD) == -1) err(1, "stdin");
 }
 

@@ -45,13 +45,23 @@ struct mapping {
     char rights[5], name[40];
 };
 static struct mapping *maps;
-static int mappings;
+static int mappings; /* how many */
 
+/* In the drawing, mappings that are nearer than these bytes are one line. */
+enum { NEAR = 4 << 20, COLUMNS = 80 };
+
+static void touch(volatile char *pages, size_t page);
 static int open_file(size_t *length);
 static void read_maps(void);
+static void parse_mapping(const char *line, struct mapping *mapping);
 static void print_regions(const struct region *regions);
+static const struct mapping *mapping_of(size_t address);
 static void draw(struct region *regions);
-static void touch(volatile char *pages, size_t page);
+static int higher_first(const void *a, const void *b);
+static void draw_area(const struct mapping *lowest,
+                      const struct mapping *highest,
+                      const struct region *regions);
+static int print_line(size_t start, size_t end, char edge, const char *holds);
 static void print_pages(const char *when, volatile char *pages);
 static long rss(size_t address);
 static void parse_options(int argc, char *argv[]);
@@ -66,7 +76,7 @@ int main(int argc, char *argv[])
     const size_t page = sysconf(_SC_PAGESIZE);
     volatile char *pages = mmap(NULL, PAGES * page, prot, flags, -1, 0);
     if (pages == MAP_FAILED) err(1, "mmap of %d pages", PAGES);
-    /* The kernel joins mappings that are alike; this one shall stay alone. */
+    /* The kernel joins neighbours that are alike: make this one different. */
     if (madvise((void *)pages, PAGES * page, MADV_DONTFORK) == -1)
         err(1, "madvise");
 
@@ -97,6 +107,19 @@ int main(int argc, char *argv[])
     free(small);
 }
 
+/* Demand paging: mmap() only promised memory. Volatile, so that a byte is read
+   though nobody wants it. */
+static void touch(volatile char *pages, size_t page)
+{
+    print_pages("of ten untouched pages:", pages);
+    (void)pages[7 * page];
+    print_pages("after reading one:", pages);
+    pages[0] = 'x';
+    pages[4 * page] = 'x';
+    pages[9 * page] = 'x';
+    print_pages("after writing to three:", pages);
+}
+
 static int open_file(size_t *length)
 {
     struct stat status;
@@ -108,19 +131,6 @@ static int open_file(size_t *length)
     if ((off_t)*length != status.st_size)
         errx(1, "%s: larger than the address space", path);
     return fd;
-}
-
-/* The name is what follows the last slash, "x (deleted)" too; or "[heap]". */
-static void parse_mapping(const char *line, struct mapping *mapping)
-{
-    int at = 0;
-    sscanf(line, "%zx-%zx %4s %*s %*s %*s %n", &mapping->start, &mapping->end,
-           mapping->rights, &at);
-    const char *name = line + at;
-    if (*name == '/') name = strrchr(name, '/') + 1;
-    if (*name == '\0') name = "anonymous";
-    snprintf(mapping->name, sizeof mapping->name, "%s", name);
-    mapping->name[strcspn(mapping->name, "\n")] = '\0';
 }
 
 static void read_maps(void)
@@ -142,11 +152,18 @@ static void read_maps(void)
     fclose(stream);
 }
 
-static const struct mapping *mapping_of(size_t address)
+/* The name is what follows the last slash, as "x" or "x (deleted)"; or one of
+   the kernel's own, as "[heap]". */
+static void parse_mapping(const char *line, struct mapping *mapping)
 {
-    for (int i = 0; i < mappings; i++)
-        if (maps[i].start <= address && address < maps[i].end) return &maps[i];
-    return NULL;
+    int at = 0;
+    sscanf(line, "%zx-%zx %4s %*s %*s %*s %n", &mapping->start, &mapping->end,
+           mapping->rights, &at);
+    const char *name = line + at;
+    if (*name == '/') name = strrchr(name, '/') + 1;
+    if (*name == '\0') name = "anonymous";
+    snprintf(mapping->name, sizeof mapping->name, "%s", name);
+    mapping->name[strcspn(mapping->name, "\n")] = '\0';
 }
 
 static void print_regions(const struct region *regions)
@@ -161,24 +178,41 @@ static void print_regions(const struct region *regions)
     }
 }
 
+static const struct mapping *mapping_of(size_t address)
+{
+    for (int i = 0; i < mappings; i++)
+        if (maps[i].start <= address && address < maps[i].end) return &maps[i];
+    return NULL;
+}
+
 /* From the top of the address space down, on one screen: mappings that lie
    near each other are one line, and so is each gap. */
-enum { NEAR = 4 << 20, COLUMNS = 80 };
+static void draw(struct region *regions)
+{
+    int number = 0;
+    while (regions[number].what) number++;
+    qsort(regions, number, sizeof *regions, higher_first);
+
+    int top = mappings - 1;
+    while (top >= 0) {
+        int i = top;
+        while (i > 0 && maps[i].start - maps[i - 1].end < NEAR) i--;
+        draw_area(&maps[i], &maps[top], regions);
+        const size_t below = i > 0 ? maps[i - 1].end : 0;
+        if (below < maps[i].start) {
+            print_line(below, maps[i].start, ':', "nothing");
+            puts(below == 0 ? " NULL" : "");
+        }
+        top = i - 1;
+    }
+}
 
 static int higher_first(const void *a, const void *b)
 {
     const size_t one = ((const struct region *)a)->address;
     const size_t other = ((const struct region *)b)->address;
-    return (one < other) - (one > other);
-}
-
-static int print_line(size_t start, size_t end, char edge, const char *holds)
-{
-    const char *unit = "KMGTPE";
-    size_t size = (end - start) / 1024;
-    for (; size >= 10 * 1024; unit++) size /= 1024;
-    return printf("%16zx %c %4zu %ciB %-12s%c", start, edge, size, *unit, holds,
-                  edge);
+    if (one == other) return 0;
+    return one < other ? 1 : -1;
 }
 
 /* The mappings from the one to the other, and the regions that they hold. */
@@ -205,37 +239,16 @@ static void draw_area(const struct mapping *lowest,
     puts("");
 }
 
-static void draw(struct region *regions)
+static int print_line(size_t start, size_t end, char edge, const char *holds)
 {
-    int number = 0;
-    while (regions[number].what) number++;
-    qsort(regions, number, sizeof *regions, higher_first);
-
-    int top = mappings - 1;
-    while (top >= 0) {
-        int i = top;
-        while (i > 0 && maps[i].start - maps[i - 1].end < NEAR) i--;
-        draw_area(&maps[i], &maps[top], regions);
-        const size_t below = i > 0 ? maps[i - 1].end : 0;
-        if (below < maps[i].start) {
-            print_line(below, maps[i].start, ':', "nothing");
-            puts(below == 0 ? " NULL" : "");
-        }
-        top = i - 1;
+    const char *unit = "KMGTPE";
+    size_t size = (end - start) / 1024;
+    while (size >= 10 * 1024) {
+        size /= 1024;
+        unit++;
     }
-}
-
-/* Demand paging: mmap() only promised memory. Volatile, so that a byte is read
-   though nobody wants it. */
-static void touch(volatile char *pages, size_t page)
-{
-    print_pages("of ten untouched pages:", pages);
-    (void)pages[7 * page];
-    print_pages("after reading one:", pages);
-    pages[0] = 'x';
-    pages[4 * page] = 'x';
-    pages[9 * page] = 'x';
-    print_pages("after writing to three:", pages);
+    return printf("%16zx %c %4zu %ciB %-12s%c", start, edge, size, *unit, holds,
+                  edge);
 }
 
 /* mincore() tells of each page whether there is memory behind it. That can be
