@@ -251,10 +251,13 @@ static void count_lowest(void *shared, uint32_t n)
     }
 }
 
-/* Of all that fail one speaks, or their lines would run into each other. */
+/* Of all that fail one speaks, or their lines would run into each other. The
+   others let it finish; then the parent ends, and all with it. */
 static int is_first_to_speak(void)
 {
-    return atomic_exchange(&page->spoken, 1) == 0;
+    const int is_first = atomic_exchange(&page->spoken, 1) == 0;
+    if (!is_first) sleep(1);
+    return is_first;
 }
 
 static void fail(const char *format, ...)
@@ -467,9 +470,9 @@ static int one_has_ended(int options)
     if (child == -1) fail("waitpid: %s", strerror(errno));
     while (number < jobs && children[number] != child) number++;
     if (child == 0 || number == jobs) return 0; /* none, or not one of ours */
-    if (WIFSIGNALED(status))
+    if (WIFSIGNALED(status) && page->spoken == 0)
         fail("process %d: %s", child, strsignal(WTERMSIG(status)));
-    if (status != 0) exit(1); /* it has said why */
+    if (status != 0) exit(1); /* one has said why */
     return 1;
 }
 
