@@ -192,7 +192,8 @@ static long count_lines(pid_t child)
     if (length == 0) return 0; /* mmap() refuses a length of 0 */
     char *text = mmap(NULL, length, PROT_READ, MAP_PRIVATE, fd, 0);
     if (text == MAP_FAILED) err(1, "%s: mmap of %zu bytes", path, length);
-    signal(SIGBUS, stop_counting);
+    const struct sigaction action = {.sa_handler = stop_counting};
+    sigaction(SIGBUS, &action, NULL);
     long lines = 0;
     for (size_t i = 0; i < length; i++) {
         if (i % (1 << 20) == 0) has_ended(child, WNOHANG);
