@@ -37,9 +37,9 @@ static int prot = PROT_READ | PROT_WRITE;
 static int flags = MAP_SHARED | MAP_ANONYMOUS;
 static enum { SIGNAL, SEMAPHORE, SLEEP, NONE } notify = SIGNAL;
 
-/* What both have: the same one or, if it is private, each its own. */
+/* It is mapped before the fork: both have this one or, if private, a copy. */
 struct page {
-    sem_t written;
+    sem_t written;   /* posted when the text is */
     char text[100];  /* the parent's */
     char reply[100]; /* the child's */
 };
@@ -52,8 +52,13 @@ static pid_t parent;
 
 static int be_child(struct page *page);
 static void wait_to_be_woken(struct page *page);
+static void wait_for_signal(void);
+static void wait_for_semaphore(sem_t *semaphore);
+static void wait_in_vain(sem_t *semaphore);
 static void wake(pid_t child, struct page *page);
 static void write_text(char *text, pid_t child);
+static long count_lines(pid_t child);
+static void stop_counting(int number);
 static void wait_for_end(pid_t child);
 static int has_ended(pid_t child, int options);
 static void say(const char *who, const char *does, const char *text);
@@ -76,7 +81,8 @@ int main(int argc, char *argv[])
     say("parent", "writes", page->text);
     flush_stdout();
 
-    /* A signal that comes before the child waits for it shall not kill. */
+    /* Blocked, the signal stays until the child takes it. Else it would kill a
+       child that does not wait yet. */
     sigemptyset(&usr1);
     sigaddset(&usr1, SIGUSR1);
     sigprocmask(SIG_BLOCK, &usr1, NULL);
@@ -111,7 +117,23 @@ static int be_child(struct page *page)
     return 0;
 }
 
-/* Strangers may send SIGUSR1, too. */
+/* How the child learns that the text is written. */
+static void wait_to_be_woken(struct page *page)
+{
+    switch (notify) {
+    case SIGNAL: wait_for_signal(); break;
+    case SEMAPHORE:
+        if (flags & MAP_PRIVATE)
+            wait_in_vain(&page->written);
+        else
+            wait_for_semaphore(&page->written);
+        break;
+    case SLEEP: sleep(1); break; /* and hope */
+    case NONE: break;
+    }
+}
+
+/* Others may send SIGUSR1, too: only the parent's counts. */
 static void wait_for_signal(void)
 {
     siginfo_t info = {0};
@@ -140,22 +162,6 @@ static void wait_in_vain(sem_t *semaphore)
     }
 }
 
-/* How the child learns that the text is written. */
-static void wait_to_be_woken(struct page *page)
-{
-    switch (notify) {
-    case SIGNAL: wait_for_signal(); break;
-    case SEMAPHORE:
-        if (flags & MAP_PRIVATE)
-            wait_in_vain(&page->written);
-        else
-            wait_for_semaphore(&page->written);
-        break;
-    case SLEEP: sleep(1); break; /* and hope */
-    case NONE: break;
-    }
-}
-
 /* How the parent tells it. */
 static void wake(pid_t child, struct page *page)
 {
@@ -171,30 +177,6 @@ static void wake(pid_t child, struct page *page)
     }
 }
 
-static void stop_counting(int number)
-{
-    struct stat status;
-    (void)number;
-    if (fstat(fd, &status) == 0 && (size_t)status.st_size < length)
-        errx(1, "%s: truncated while it was counted", path);
-    errx(1, "%s: cannot be read", path);
-}
-
-/* The parent's work. If the child fails meanwhile, it is in vain. */
-static long count_lines(pid_t child)
-{
-    if (length == 0) return 0; /* which mmap() would refuse */
-    char *text = mmap(NULL, length, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (text == MAP_FAILED) err(1, "%s: mmap of %zu bytes", path, length);
-    signal(SIGBUS, stop_counting);
-    long lines = 0;
-    for (size_t i = 0; i < length; i++) {
-        if (i % (1 << 20) == 0) has_ended(child, WNOHANG);
-        if (text[i] == '\n') lines++;
-    }
-    return lines;
-}
-
 static void write_text(char *text, pid_t child)
 {
     if (path)
@@ -203,19 +185,49 @@ static void write_text(char *text, pid_t child)
         strcpy(text, "greetings from your parent");
 }
 
-/* Of two SIGUSR1 that nobody has taken yet one is kept. If that was a
-   stranger's, the child needs another. */
+/* The parent's work. Now and then it looks whether the child has failed, which
+   ends the parent, too. */
+static long count_lines(pid_t child)
+{
+    if (length == 0) return 0; /* mmap() refuses a length of 0 */
+    char *text = mmap(NULL, length, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (text == MAP_FAILED) err(1, "%s: mmap of %zu bytes", path, length);
+    const struct sigaction action = {.sa_handler = stop_counting};
+    sigaction(SIGBUS, &action, NULL);
+    long lines = 0;
+    for (size_t i = 0; i < length; i++) {
+        if (i % (1 << 20) == 0) has_ended(child, WNOHANG);
+        if (text[i] == '\n') lines++;
+    }
+    return lines;
+}
+
+/* The fault is in our own loads, so stdio works here. */
+static void stop_counting(int number)
+{
+    struct stat status;
+    (void)number;
+    if (fstat(fd, &status) == -1) err(1, "%s", path);
+    if ((size_t)status.st_size < length)
+        errx(1, "%s: truncated while it was counted", path);
+    errx(1, "%s: cannot be read", path);
+}
+
+/* While a SIGUSR1 is pending, a second one is lost. If the first was not the
+   parent's, the child still waits: so it gets more until it has ended. */
 static void wait_for_end(pid_t child)
 {
-    while (notify == SIGNAL && !has_ended(child, WNOHANG)) {
+    int ended = 0;
+    while (notify == SIGNAL && !ended) {
         usleep(1000);
         kill(child, SIGUSR1);
+        ended = has_ended(child, WNOHANG);
     }
     has_ended(child, 0);
 }
 
-/* If it has failed, so does the parent. The options may be WNOHANG: not to
-   wait for it. WNOWAIT keeps it for the next call. */
+/* Waits for the end, but with WNOHANG as options only looks. If the child has
+   failed, so does the parent. WNOWAIT leaves its status for the next call. */
 static int has_ended(pid_t child, int options)
 {
     siginfo_t info = {0};

@@ -46,6 +46,7 @@ static volatile sig_atomic_t owned; /* it goes when this process ends */
 
 static void open_object(void);
 static void create_object(void);
+static void check_object(void);
 static void size_object(void);
 static void arbitrate(void);
 static void produce(void);
@@ -84,32 +85,19 @@ int main(int argc, char *argv[])
     flush_stdout();
 }
 
-/* An object looks like a file of /dev/shm, and anybody may have put it there:
-   only a regular one, of this user, with the right size, is used. */
 static void open_object(void)
 {
-    struct stat status;
     found = 1;
-    if (role != CONSUMER) create_object();
-    if (found) { /* and do not wait at a FIFO */
-        const int access = role == CONSUMER ? O_RDONLY : O_RDWR;
-        fd = shm_open(name, access | O_NONBLOCK, 0);
-    }
+    if (role != CONSUMER) create_object(); /* or find that it exists */
+
+    const int access = role == CONSUMER ? O_RDONLY : O_RDWR;
+    if (found) fd = shm_open(name, access | O_NONBLOCK, 0); /* maybe a FIFO */
     if (fd == -1) err(1, "%s", name);
-    if (fstat(fd, &status) == -1) err(1, "%s", name);
-    if (!S_ISREG(status.st_mode)) errx(1, "%s: not a regular file", name);
-    if (status.st_uid != geteuid())
-        errx(1, "%s: belongs to user %u", name, status.st_uid);
-    if (found && excl)
-        errx(1, "%s: exists, and is yours: rm /dev/shm%s", name, name);
-    if (status.st_size == 0 && role == CONSUMER)
-        errx(1, "%s: is empty: it was created, but has no size yet", name);
-    if (status.st_size != 0 && status.st_size != SIZE)
-        errx(1, "%s: not an object of %d bytes", name, SIZE);
+    check_object();
 }
 
-/* Of several that come at once, one creates it. A signal in between would leave
-   an object that nobody owns: it has to wait. */
+/* With O_EXCL, of several that come at once one creates it. Signals wait until
+   it is known who owns it, and so removes it. */
 static void create_object(void)
 {
     sigset_t all, before;
@@ -122,8 +110,25 @@ static void create_object(void)
     sigprocmask(SIG_SETMASK, &before, NULL);
 }
 
+/* An object is a file of /dev/shm, and anybody may have put it there: only a
+   regular one, of this user, with the right size, is used. */
+static void check_object(void)
+{
+    struct stat status;
+    if (fstat(fd, &status) == -1) err(1, "%s", name);
+    if (!S_ISREG(status.st_mode)) errx(1, "%s: not a regular file", name);
+    if (status.st_uid != geteuid())
+        errx(1, "%s: belongs to user %u", name, status.st_uid);
+    if (found && excl)
+        errx(1, "%s: exists, and is yours: rm /dev/shm%s", name, name);
+    if (status.st_size == 0 && role == CONSUMER)
+        errx(1, "%s: is empty: it was created, but has no size yet", name);
+    if (status.st_size != 0 && status.st_size != SIZE)
+        errx(1, "%s: not an object of %d bytes", name, SIZE);
+}
+
 /* A new object is empty. Its bytes are reserved: when /dev/shm is full, that is
-   an error here, and not SIGBUS later. */
+   an error here, which posix_fallocate() returns, and not SIGBUS later. */
 static void size_object(void)
 {
     signal(SIGXFSZ, SIG_IGN); /* a limit is an error, too */
@@ -131,8 +136,8 @@ static void size_object(void)
     if (errno != 0) err(1, "%s", name);
 }
 
-/* Whatever ends it, it removes the object; with --keep only a new one, and that
-   not after a good end. */
+/* However it ends, it removes the object. With --keep the object stays, except
+   a new one when an error or a signal ends this. */
 static void arbitrate(void)
 {
     char greeting[SIZE] = "";
@@ -153,14 +158,14 @@ static void arbitrate(void)
     owned = 0;
 }
 
-/* The object stays when the process has gone. */
+/* The object stays when the process has gone. Zeros follow the text. */
 static void produce(void)
 {
     strncpy(object, text, SIZE);
     owned = 0;
 }
 
-/* What it has printed, it removes. */
+/* main() has printed what it holds. */
 static void consume(void)
 {
     if (!keep) remove_object();
@@ -190,15 +195,17 @@ static void remove_object(void)
     if (shm_unlink(name) == -1) err(1, "%s: shm_unlink", name);
 }
 
-/* The same for an end that nobody has wished; also in signal handlers. */
+/* The same for an end by an error or a signal, where nothing can be said. */
 static void remove_owned_object(void)
 {
     struct stat status;
-    if (!owned || fstat(fd, &status) == -1) return;
+    if (!owned) return;
+    if (fstat(fd, &status) == -1) return;
     if (status.st_nlink > 0)
         shm_unlink(name); // NOLINT(bugprone-signal-handler): it is unlink(2)
 }
 
+/* Because of SA_RESETHAND the second signal kills. */
 static void end_by_signal(int number)
 {
     remove_owned_object();

@@ -38,10 +38,11 @@ static int guarded;               /* by the mutex: the arbiter decides */
 static int seconds = 10;          /* of the game, or of waiting for it */
 static int longest_heave = 10000; /* microseconds */
 
-enum { KIND = 0x677574 /* "tug" */, TO_WIN = 20 /* steps */ };
+enum { TO_WIN = 20 };     /* steps */
+enum { KIND = 0x677574 }; /* "tug": by this an object of ours is known */
 
 struct game {
-    int kind;          /* KIND, from the first moment: no stranger's file */
+    int kind;          /* KIND, written before all the rest */
     _Atomic int ready; /* when all the rest is */
     _Atomic int guarded;
     _Atomic int waits[2]; /* left, right: for the start */
@@ -188,7 +189,7 @@ static void lock(void)
     check(error, "mutex");
 }
 
-/* Who died had counted a pull and not moved the rope: that is made up for. */
+/* Who died may have counted a pull and not moved the rope: it is moved now. */
 static void repair(void)
 {
     const int should = game->pulls[RIGHT] - game->pulls[LEFT];
@@ -249,32 +250,32 @@ static void arbitrate(void)
     sum_up(won);
 }
 
-/* Both are there, and have a moment to see that the game has not started. */
+/* At last they get a moment to see that the game has not started yet. */
 static void wait_for_the_players(void)
 {
-    int waiting = 0;
-    while (waiting < 2) {
+    int both_wait = 0;
+    while (!both_wait) {
         usleep(1000);
-        waiting = 0;
-        if (count_players() == 2) waiting = game->waits[0] + game->waits[1];
+        const int players = count_players();
+        both_wait = players == 2 && game->waits[LEFT] && game->waits[RIGHT];
     }
     usleep(100000);
 }
 
-/* Then nobody writes any more, and the numbers below agree. */
+/* Then nobody writes any more, and the numbers of the sum agree. */
 static void wait_for_their_end(void)
 {
     const double end = now() + 2; /* some are stopped, or in an endless loop */
-    int players = 2;
-    while (players > 0 && now() < end) {
+    int there = 1;
+    while (there && now() < end) {
         usleep(1000);
-        players = is_there(LEFT) + is_there(RIGHT);
+        there = is_there(LEFT) || is_there(RIGHT);
     }
 }
 
-/* To be recomputed: what left has written over were steps to the right, so
-   should - written_over[LEFT] + written_over[RIGHT] is where the rope is. The
-   last pulls may come when the winner is known already. */
+/* The reader can recompute it: what left has written over were steps to the
+   right, so should - written_over[LEFT] + written_over[RIGHT] is where the rope
+   is. The last pulls may come when the winner is known already. */
 static void sum_up(int won)
 {
     lock();
@@ -298,6 +299,7 @@ static void sum_up(int won)
     if (died > 0) printf("EOWNERDEAD: %d owner of the mutex died\n", died);
 }
 
+/* Who was there and is not any more is told once. */
 static int count_players(void)
 {
     static int was_there[2];
@@ -309,7 +311,7 @@ static int count_players(void)
             printf("[%d] %s has gone\n", getpid(), roles[side]);
         }
         was_there[side] = there;
-        count += there;
+        if (there) count++;
     }
     return count;
 }
@@ -342,6 +344,7 @@ static void draw(int rope, int should, int lost)
                  ground, rope, should, lost);
     else
         snprintf(line, sizeof line, "|%s| #%d o%d", ground, rope, should);
+    /* Cut or filled to this width, it covers the line before, and no more. */
     printf("\r%-*.*s", width - 1, width - 1, line);
     flush_stdout();
     drawn = 1;
@@ -366,7 +369,7 @@ static void check(int error, const char *what)
     if (error != 0) errx(1, "%s: %s", what, strerror(error));
 }
 
-/* A signal between creating and owning would leave the object: it waits. */
+/* Signals wait until it is known who owns the object, and so removes it. */
 static void create_object(void)
 {
     sigset_t all, before;
@@ -387,16 +390,18 @@ static struct stat look_at_object(void)
     if (status.st_uid != geteuid())
         errx(1, "%s: belongs to user %u", name, status.st_uid);
     const off_t size = status.st_size;
-    if (size != 0 && size != sizeof game->kind && size != sizeof *game)
+    /* Its arbiter may not have come further, or have been killed there. */
+    const int begun = size == 0 || size == sizeof game->kind;
+    if (!begun && size != sizeof *game)
         errx(1, "%s: not a game of shm_tug", name);
     return status;
 }
 
-/* It has died before it could remove the object. Its players shall not be
-   players of the next game, so that one gets a new object. */
+/* An arbiter that was killed has left its object. The players of its game may
+   still be there, so the next game gets an object of its own. */
 static void remove_dead_arbiters_object(void)
 {
-    int kind = KIND; /* of an empty one, too: its arbiter died at once */
+    int kind = KIND; /* an empty one is ours, too: its arbiter died at once */
     fd = shm_open(name, O_RDWR | O_NONBLOCK, 0); /* not to wait at a FIFO */
     if (fd == -1 && errno == ENOENT) return;     /* just removed */
     if (fd == -1) err(1, "%s", name);
@@ -408,14 +413,16 @@ static void remove_dead_arbiters_object(void)
     close(fd);
 }
 
-/* The bytes are reserved: a full /dev/shm is an error here, not SIGBUS later.
-   Another arbiter may have found the new object, and taken it for a dead one's
-   before it was locked: then it has lost its name. */
+/* The bytes are reserved: when /dev/shm is full, that is an error here, which
+   posix_fallocate() returns, and not SIGBUS later. */
 static void create_game(void)
 {
     struct stat status = {.st_nlink = 0};
     atexit(remove_owned_object);
     catch_signals(end_by_signal);
+
+    /* Another arbiter may find the new object before this one has locked it,
+       and remove it as a dead one's: then it has lost its name. */
     while (status.st_nlink == 0) {
         create_object();
         if (!owned) {
@@ -423,11 +430,12 @@ static void create_game(void)
             continue;
         }
         if (!take(ARBITER)) {
-            owned = 0;
+            owned = 0; /* now it is the other one's to remove */
             errx(1, "%s: has an arbiter already", name);
         }
         if (fstat(fd, &status) == -1) err(1, "%s", name);
     }
+
     const int kind = KIND;
     signal(SIGXFSZ, SIG_IGN); /* a limit is an error, too */
     if (pwrite(fd, &kind, sizeof kind, 0) == -1) err(1, "%s", name);
@@ -478,15 +486,17 @@ static void remove_object(void)
     if (shm_unlink(name) == -1) err(1, "%s: shm_unlink", name);
 }
 
-/* The same for an end that nobody has wished; also in signal handlers. */
+/* The same for an end by an error or a signal, where nothing can be said. */
 static void remove_owned_object(void)
 {
     struct stat status;
-    if (!owned || fstat(fd, &status) == -1) return;
+    if (!owned) return;
+    if (fstat(fd, &status) == -1) return;
     if (status.st_nlink > 0)
         shm_unlink(name); // NOLINT(bugprone-signal-handler): it is unlink(2)
 }
 
+/* Because of SA_RESETHAND the second signal kills. */
 static void end_by_signal(int number)
 {
     remove_owned_object();

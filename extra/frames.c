@@ -59,9 +59,9 @@ struct memory {
     long rss, pss, dirty;
     uint64_t frame;
 };
-enum { NO_FRAME, HIDDEN_FRAME }; /* no page of ours is there */
+enum { NO_FRAME, HIDDEN_FRAME }; /* instead of 0 and 1, never frames of ours */
 
-/* What the child shall do; it sends it back when that is done. */
+/* What the child shall do. When it is done, the child sends the order back. */
 struct order {
     size_t access, bytes;
 };
@@ -111,8 +111,9 @@ int main(int argc, char *argv[])
             show_fork(kind->flags);
         else
             show_page(kind->flags);
-        /* Else kept: a frame given back would be the one of the next page. */
-        if (megabytes) munmap(at, length);
+        /* A single page is kept: else the next one could get its frame. */
+        if (!megabytes) continue;
+        if (munmap(at, length) == -1) err(1, "munmap");
     }
     if (hidden) puts("?: only root sees the numbers of the frames");
     flush_stdout();
@@ -172,9 +173,13 @@ static void start_child(void)
     flush_stdout(); /* or the child would have a copy of what is not written */
     child = fork();
     if (child == -1) err(1, "fork");
-    channel = ends[child == 0];
-    close(ends[child != 0]);
-    if (child == 0) obey();
+    if (child == 0) {
+        close(ends[0]); /* else it would not see the end of the parent */
+        channel = ends[1];
+        obey();
+    }
+    close(ends[1]);
+    channel = ends[0];
 }
 
 /* The child's life: without the parent it ends. */
@@ -199,7 +204,7 @@ static void let_child(size_t access, size_t bytes)
     if (done == sizeof order) return;
 
     const char *reason = strerror(errno);
-    end_child(); /* it may have said why it ended, or have been killed */
+    end_child(); /* does not return if it has failed or was killed */
     errx(1, "child: %s", reason);
 }
 
@@ -225,7 +230,7 @@ static int new_file(void)
 }
 
 /* Small pages, in a mapping of their own: neighbours that are alike would be
-   merged with it, and counted. */
+   merged with it, and counted. MADV_DONTDUMP makes it unlike them. */
 static void keep_apart(void)
 {
     madvise(at, length, MADV_NOHUGEPAGE); /* fails where there are none */
@@ -256,11 +261,11 @@ static void print_memory(const struct memory *has)
         printf("%9jx", (uintmax_t)has->frame);
 }
 
-/* Pss counts a page of two processes as half a page in each. */
+/* Pss counts a page of two processes as half a page in each, Rss as a page. */
 static void report(const char *step)
 {
     struct memory parent = look(getpid()), other = {0};
-    printf(megabytes ? "  %-17s" : "  %-13s", step);
+    printf("  %-*s", megabytes ? 17 : 13, step);
     print_memory(&parent);
     if (child != 0) {
         other = look(child);
@@ -273,6 +278,8 @@ static void report(const char *step)
     puts("");
 }
 
+/* The numbers of a mapping follow the line with its addresses. Where the line
+   is another one, sscanf() leaves the number as it is. */
 static struct memory look(pid_t pid)
 {
     struct memory has = {0};

@@ -76,7 +76,8 @@ CODE(taken, at[0], {
     at = mmap(at, 4096, PROT_READ, flags, -1, 0);
 })
 
-/* Root may map it. Who cannot become nobody has no such right to lose. */
+/* Root may map address 0, so it becomes nobody, user 65534. Who is not allowed
+   to (EPERM, EINVAL) has no such right to lose. */
 CODE(null, at[0], {
     if (setuid(65534) == -1 && errno == EAGAIN) err(1, "setuid");
     const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
@@ -112,9 +113,12 @@ CODE(neither, at[0], {
 
 CODE(alone, at[0], { at = mmap(NULL, 4096, PROT_READ, MAP_ANONYMOUS, -1, 0); })
 
+/* With a limit of 0 it would be EPERM, and who has that cannot raise it to 1.
+   Root may lock more than the limit, so it becomes nobody. */
 CODE(locked, at[0], {
     const struct rlimit limit = {1, 1};
-    if (setrlimit(RLIMIT_MEMLOCK, &limit) && errno != EPERM) err(1, "limit");
+    int set = setrlimit(RLIMIT_MEMLOCK, &limit);
+    if (set == -1 && errno != EPERM) err(1, "setrlimit");
     if (setuid(65534) == -1 && errno == EAGAIN) err(1, "setuid");
     const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_LOCKED;
     at = mmap(NULL, 1 << 20, PROT_READ, flags, -1, 0);
@@ -231,6 +235,7 @@ CODE(copy, at[0] = 42, {
     at = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
 })
 
+/* A program begins with the bytes 0x7f 'E' 'L' 'F': 127, 69, ... */
 CODE(closed, at[1], {
     int fd = open("/proc/self/exe", O_RDONLY);
     if (fd == -1) err(1, "/proc/self/exe");
@@ -296,6 +301,11 @@ static const struct row working[] = {
      "no page of the file"},
 };
 
+enum {
+    REFUSED = sizeof refused / sizeof *refused,
+    WORKING = sizeof working / sizeof *working
+};
+
 /* How a row ended: its errno; or 0, and how the access ended. */
 struct ending {
     int error, signal, value;
@@ -314,11 +324,6 @@ static const char *error_name(int error);
 static void parse_options(int argc, char *argv[]);
 static void check_streams(void);
 static void flush_stdout(void);
-
-enum {
-    REFUSED = sizeof refused / sizeof *refused,
-    WORKING = sizeof working / sizeof *working
-};
 
 int main(int argc, char *argv[])
 {
@@ -342,16 +347,16 @@ int main(int argc, char *argv[])
 
 static void print_table(const char *title, const struct row *rows, int count)
 {
-    int others = 0;
+    int marked = 0;
     printf("%-10s%-28s%-15s%s\n", "NAME", title, "what came", "because");
     for (int i = 0; i < count; i++) {
         char came[32];
         const int other = run_row(&rows[i], came, sizeof came);
         printf("%-10s%-28s%-13s%c %s\n", rows[i].name, rows[i].call, came,
                other ? '*' : ' ', rows[i].why);
-        others += other;
+        if (other) marked = 1;
     }
-    if (others > 0) puts("* is not as expected: refuse NAME says what was");
+    if (marked) puts("* is not as expected: refuse NAME says what was");
     if (rows == refused)
         puts("refuse works: what is not refused; refuse NAME: its C code");
 }
@@ -378,8 +383,11 @@ static void print_program(const struct row *row)
          "int main(void)\n"
          "{\n"
          "    char *at;");
+
+    /* The code is "{ one; two; }": each statement gets a line of its own. */
     const char *end = row->code + strlen(row->code) - strlen(" }");
-    for (const char *c = row->code + strlen("{ "); c < end;) {
+    const char *c = row->code + strlen("{ ");
+    while (c < end) {
         const char *statement = c;
         c = strchr(c, ';') + 1;
         printf("    %.*s\n", (int)(c - statement), statement);
@@ -455,6 +463,7 @@ static const char *expectation(const struct row *row)
     return row->expected;
 }
 
+/* strerror(3) has no names, and strerrorname_np() is not in every library. */
 static const char *error_name(int error)
 {
     static char other[32];
