@@ -488,7 +488,8 @@ static void watch(void)
     page->start = now();
     page->started = 1;
     while (running > 0) {
-        const int live = !forced && on_terminal();
+        const int moves = !forced && flags == MAP_SHARED;
+        const int live = moves && on_terminal();
         const int ended = one_has_ended(live ? WNOHANG : 0);
         running -= ended;
         if (ended || !live) continue;

@@ -115,7 +115,8 @@ int main(int argc, char *argv[])
         if (!megabytes) continue;
         if (munmap(at, length) == -1) err(1, "munmap");
     }
-    if (hidden) puts("?: only root sees the numbers of the frames");
+    if (hidden && !megabytes)
+        puts("?: only root sees the numbers of the frames");
     flush_stdout();
 }
 
