@@ -72,6 +72,7 @@ static struct way {
 static word message[words];             /* what is sent, and must arrive */
 static cpu_set_t our_core, other_cores; /* of the parent, and of the child */
 static int pinned;                      /* each has cores of its own */
+static int one_core;                    /* both have the same */
 
 static void choose_cores(void);
 static void open_ways(void);
@@ -127,15 +128,15 @@ static void choose_cores(void)
         err(1, "sched_getaffinity");
 
     CPU_XOR(&other_cores, &allowed, &our_core);
-    const int two = CPU_COUNT(&other_cores) > 0;
+    one_core = CPU_COUNT(&other_cores) == 0;
     pinned = sched_setaffinity(0, sizeof our_core, &our_core) == 0;
     if (!pinned)
         printf("# cores: the system chooses them: %s\n", strerror(errno));
-    else if (two)
-        puts("# two cores");
-    else
+    else if (one_core)
         puts("# one core: they take turns");
-    if (!two) other_cores = our_core;
+    else
+        puts("# two cores");
+    if (one_core) other_cores = our_core;
     flush_stdout();
 }
 
@@ -209,10 +210,13 @@ static double exchange(const struct row *row)
 /* Who waits for long may have the core that the other process needs. */
 static void spin_while(const _Atomic word *counter, word value)
 {
-    int spins = 0;
+    unsigned spins = 0;
     while (atomic_load_explicit(counter, memory_order_acquire) == value) {
         spins++;
-        if (spins > 1000) spins = sched_yield(); /* which is 0 */
+        if (one_core && spins > 1000)
+            sched_yield();
+        else if (spins % 20000 == 0)
+            usleep(1);
     }
 }
 

@@ -306,7 +306,10 @@ differences() {
 }
 
 missing() {
+    words=" $(tr -cs '[:lower:]' ' ' <"$1") "
     for tool in xxd od pidof watch taskset; do
-        ! grep -qw "$tool" "$1" || command -v $tool >/dev/null || echo $tool
+        case $words in
+            *" $tool "*) command -v $tool >/dev/null || echo $tool ;;
+        esac
     done
 }
