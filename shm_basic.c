@@ -195,14 +195,14 @@ static void remove_object(void)
     if (shm_unlink(name) == -1) err(1, "%s: shm_unlink", name);
 }
 
-/* The same for an end by an error or a signal, where nothing can be said. */
+/* The same for an end by an error or a signal, where nothing can be said. To
+   call it in a handler is safe: fstat() is so, and shm_unlink() is unlink(). */
 static void remove_owned_object(void)
 {
     struct stat status;
     if (!owned) return;
     if (fstat(fd, &status) == -1) return;
-    if (status.st_nlink > 0)
-        shm_unlink(name); // NOLINT(bugprone-signal-handler): it is unlink(2)
+    if (status.st_nlink > 0) shm_unlink(name);
 }
 
 /* Because of SA_RESETHAND the second signal kills. */

@@ -302,14 +302,14 @@ static void take(const struct row *row, struct way *from, int size, word number)
 }
 
 /* No pipe tells that a child has died: both processes hold all of its ends. One
-   that exits has said why; of one that is killed this tells. */
+   that exits has said why; of one that is killed this tells. It may print: what
+   it interrupts, exchange(), does not. */
 static void watch_child(int number)
 {
     int status;
     (void)number;
     if (waitpid(-1, &status, WNOHANG) < 1) return;
     if (status == 0) return;
-    /* NOLINTNEXTLINE(bugprone-signal-handler): nobody else prints meanwhile */
     if (WIFSIGNALED(status)) warnx("child: %s", strsignal(WTERMSIG(status)));
     _exit(1);
 }
