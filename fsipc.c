@@ -37,36 +37,18 @@
 /* To experiment, change these lines, or use the options. */
 static int prot = PROT_READ | PROT_WRITE;
 static int flags = MAP_SHARED;
-static int jobs = 0;       /* so many processes; 0: as the method wants */
-static uint32_t times = 0; /* each adds 1 so often; 0: as the method wants */
+static int jobs = 0;       /* how many processes; 0: as the method wants */
+static uint32_t times = 0; /* how often each adds 1; 0: as the method wants */
 
 static const char *path;
 static void (*count)(void *shared, uint32_t n); /* the method */
-static int forced;    /* the order is, by --step or --lowest */
+static int forced;    /* --step or --lowest forces the order */
 static int me;        /* 1, 2, ... in those that count, 0 in their parent */
-static int fd;        /* this process's own */
+static int fd;        /* each process that counts opens its own */
 static uint32_t from; /* what the counter said before */
-static int others;    /* it moved while none of ours counted */
-static pid_t children[1000];
-
-/* What the processes share besides the file: a page of memory. */
-struct page {
-    _Atomic int ready, started, counted; /* so many are; started is 0 or 1 */
-    _Atomic int turn;   /* whose it is, if the order is forced */
-    _Atomic int spoken; /* one has said what failed */
-    double start, end;  /* of the counting, in nanoseconds */
-    /* Peterson's lock, each where no other is in the cache with it */
-    _Alignas(128) volatile int first;
-    struct {
-        _Alignas(128) volatile int wanted;
-    } entry[3];
-};
-static struct page *page;
-static int one_core; /* where who waits must let the other run */
 
 static void count_plainly(void *shared, uint32_t n);
 static void fail(const char *format, ...);
-static int has_one_core(void);
 static void share_a_page(void);
 static void open_counter(void);
 static void start_processes(void);
@@ -91,6 +73,8 @@ int main(int argc, char *argv[])
     printf("[%d] %d x %u, from %u\n", getpid(), jobs, times, from);
     flush_stdout();
 
+    /* After this call there are several of us: the parent, which is 0, and
+       those that count, which are 1, 2, ... */
     start_processes();
     if (me == 0) {
         watch();
@@ -98,16 +82,18 @@ int main(int argc, char *argv[])
         return 0;
     }
 
-    /* Each process opens and maps the file for itself, as strangers would. */
+    /* Each opens and maps the file for itself, as strangers would. Now *counter
+       is the file: to load it reads the file, to store it writes the file. */
     open_again();
     uint32_t *counter = mmap(NULL, sizeof *counter, prot, flags, fd, 0);
     if (counter == MAP_FAILED) fail("%s: mmap: %s", path, strerror(errno));
     wait_for_start();
-    count(counter, times);
+    count(counter, times); /* count_plainly(), or as --sync says */
     end_counting(counter);
 }
 
-/* The race. Volatile keeps the compiler from making it a single addition. */
+/* The race. Volatile: load and store each time, and not n at once. A compiler
+   that optimises may still make one instruction of the three lines. */
 static void count_plainly(void *shared, uint32_t n)
 {
     volatile uint32_t *counter = shared;
@@ -141,24 +127,37 @@ static void count_in_a_batch(void *shared, uint32_t n)
     atomic_fetch_add((_Atomic uint32_t *)shared, mine);
 }
 
-/* Peterson's lock for two, made of plain variables: I want to, after you. */
+/* What the processes share besides the file: a page of memory. */
+struct page {
+    _Atomic int ready, started, counted; /* how many are; started is 0 or 1 */
+    _Atomic int turn;   /* whose it is, if the order is forced */
+    _Atomic int spoken; /* one has said what failed */
+    double start, end;  /* of the counting, in nanoseconds */
+    /* Peterson's lock, in cache lines of their own; books say flag and turn. */
+    _Alignas(128) volatile int first;
+    struct {
+        _Alignas(128) volatile int wanted;
+    } entry[3];
+};
+static struct page *page;
+
+/* Peterson's lock for two, made of plain variables: I want to enter, but you
+   go first. */
 static void ask(void)
 {
     page->entry[me].wanted = 1;
+    atomic_thread_fence(memory_order_release); /* no instruction on x86 */
     page->first = 3 - me;
 }
 
-/* It may have to share its core with the other, who must run, then. */
+/* The other may need this core to go on. */
 static void wait_to_enter(void)
 {
     const int other = 3 - me;
     unsigned spins = 0;
     while (page->entry[other].wanted && page->first == other) {
         spins++;
-        if (one_core)
-            sched_yield();
-        else if (spins % 1000 == 0)
-            usleep(1);
+        if (spins % 1000 == 0) usleep(1);
     }
     atomic_thread_fence(memory_order_acquire); /* no instruction on x86 */
 }
@@ -169,7 +168,7 @@ static void leave(void)
     page->entry[me].wanted = 0;
 }
 
-/* Otherwise they would only enter by turns, and never ask at the same time. */
+/* Without a pause they would enter strictly in turn, and never ask together. */
 static void do_something_else(void)
 {
     volatile int moments = rand() % 200;
@@ -231,8 +230,9 @@ static void count_in_turns(void *shared, uint32_t n)
     }
 }
 
-/* The worst that can happen. A store of what was loaded long ago undoes all
-   that the other has done between: first it does so to B, and then to A. */
+/* The worst that can happen. 1 loads 0; 2 counts n - 1 times; 1 stores 1: all
+   that 2 has done is undone. 2 loads 1; 1 counts n - 1 times; 2 stores 2: all
+   that 1 has done is undone. */
 static void count_lowest(void *shared, uint32_t n)
 {
     volatile uint32_t *counter = shared;
@@ -248,7 +248,7 @@ static void count_lowest(void *shared, uint32_t n)
     pass_turn("load ", value);
     take_turn();
     *counter = value + 1;
-    pass_turn("store", value + 1);
+    pass_turn("store", *counter);
     if (me == 1) {
         take_turn();
         count_plainly(shared, n - 1);
@@ -258,18 +258,20 @@ static void count_lowest(void *shared, uint32_t n)
 
 /* Of all that fail one speaks, or their lines would run into each other. The
    others let it finish; then the parent ends, and all with it. */
-static int is_first_to_speak(void)
+static int take_the_word(void)
 {
     const int is_first = atomic_exchange(&page->spoken, 1) == 0;
     if (!is_first) sleep(1);
     return is_first;
 }
 
+/* Like errx(), but of all processes only one speaks. */
 static void fail(const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
-    if (is_first_to_speak()) vwarnx(format, arguments);
+    const int may_speak = take_the_word();
+    if (may_speak) vwarnx(format, arguments);
     va_end(arguments);
     exit(1);
 }
@@ -278,7 +280,6 @@ static void fail(const char *format, ...)
 
 static void share_a_page(void)
 {
-    one_core = has_one_core();
     page = mmap(NULL, sizeof *page, PROT_READ | PROT_WRITE,
                 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (page == MAP_FAILED) err(1, "mmap");
@@ -299,7 +300,7 @@ static int has_its_name(void)
     return is_same_file(&opened, &named);
 }
 
-/* What the file was. It becomes so again if they never come to count. */
+/* How the file was. It becomes so again if they never come to count. */
 static volatile enum { COUNTER, EMPTY, ABSENT } found;
 
 static void restore_file(void)
@@ -316,14 +317,23 @@ static void end_by_signal(int number)
     raise(number);
 }
 
-/* Signals wait until it is known whether the file is new. */
+/* A new file is ours, unless another one was faster to lock it, or to count. */
+static void own_new_file(void)
+{
+    struct stat status;
+    if (lockf(fd, F_TLOCK, 0) == -1) return;
+    if (fstat(fd, &status) == -1) return;
+    if (status.st_size == 0) found = ABSENT;
+}
+
+/* Signals wait until it is known whether the file is new, and ours. */
 static void open_or_create(void)
 {
     sigset_t all, usual;
     sigfillset(&all);
     sigprocmask(SIG_BLOCK, &all, &usual);
     fd = open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
-    if (fd != -1) found = ABSENT;
+    if (fd != -1) own_new_file();
     if (fd == -1 && errno == EEXIST)
         fd = open(path, O_RDWR | O_NONBLOCK); /* and do not wait at a FIFO */
     sigprocmask(SIG_SETMASK, &usual, NULL);
@@ -353,7 +363,7 @@ static void reserve_bytes(void)
     if (error != 0) errx(1, "%s: %s", path, strerror(error));
 }
 
-/* Sees the stores into the mapping: both are of one page in the page cache. */
+/* Sees the stores into the mapping: it is the same page of the page cache. */
 static uint32_t read_counter(void)
 {
     uint32_t value;
@@ -368,14 +378,13 @@ static uint32_t read_counter(void)
 static void open_counter(void)
 {
     struct stat status;
-    int tries = 0;
     atexit(restore_file);
     catch_signals(end_by_signal);
     signal(SIGXFSZ, SIG_IGN); /* a limit on the size is an error, too */
-    while (!open_and_lock()) {
-        tries++;
-        if (tries == 100) err(1, "%s", path);
-    }
+    int opened = open_and_lock();
+    for (int tries = 1; !opened && tries < 100; tries++)
+        opened = open_and_lock();
+    if (!opened) err(1, "%s", path);
     if (fstat(fd, &status) == -1) err(1, "%s", path);
     const off_t size = status.st_size;
     if (size != 0) found = COUNTER;
@@ -396,6 +405,8 @@ static void keep_file(void)
 }
 
 /* What each process does, from its start to its end. */
+
+static pid_t children[1000];
 
 /* Returns in each child, which then has a number, and in the parent. */
 static void start_processes(void)
@@ -434,7 +445,8 @@ static void explain_fault(int number)
     signal(number, SIG_DFL); /* the instruction runs again, and then kills */
     const int unknown = fstat(fd, &status) == -1;
     if (unknown || status.st_size < 4) reason = "beyond the end of the file";
-    if (is_first_to_speak()) warnx("%s: SIGBUS, %s", path, reason);
+    const int may_speak = take_the_word();
+    if (may_speak) warnx("%s: SIGBUS, %s", path, reason);
 }
 
 static double now(void)
@@ -449,16 +461,14 @@ static void wait_for_start(void)
 {
     signal(SIGBUS, explain_fault);
     atomic_fetch_add(&page->ready, 1);
-    while (page->ready < jobs) usleep(1);
     while (page->started == 0) usleep(1);
 }
 
 /* The clock stops when the last has counted. */
 static void end_counting(const uint32_t *counter)
 {
-    const double end = now();
     const int before = atomic_fetch_add(&page->counted, 1);
-    if (before + 1 == jobs) page->end = end;
+    if (before + 1 == jobs) page->end = now();
     int printed = 0;
     if (flags == MAP_PRIVATE)
         printed = printf("[%d] in my own copy: %u\n", getpid(), *counter);
@@ -467,6 +477,8 @@ static void end_counting(const uint32_t *counter)
 
 /* What the parent does: it starts the clock when all have mapped the file, and
    shows the counter on a terminal. */
+
+static int others; /* somebody else counts in the file, too */
 
 /* Returns 1 if one has ended well. */
 static int one_has_ended(int options)
@@ -512,8 +524,9 @@ static int has_one_core(void)
     return CPU_COUNT(&cores) == 1;
 }
 
-/* A process that is started alone knows how often it has added, and no more:
-   what is lost can be known only of all that count in the file. */
+/* Who counts alone knows how often it has added, and no more: what is lost can
+   be known only of all that count in the file. What is short is not timed, for
+   that would be the time of the start. */
 static void report(void)
 {
     const uint32_t to = read_counter();
@@ -536,7 +549,7 @@ static void report(void)
     if (jobs > 1 && others)
         printf("[%d] others count, too: what is lost is not known\n", getpid());
     if (measured) printf("[%d] %.2f ns per increment\n", getpid(), ns / total);
-    if (count == count_like_peterson && one_core)
+    if (count == count_like_peterson && has_one_core())
         printf("[%d] one core sees its own stores in order\n", getpid());
 
     const int unwritten = fflush(stdout) == EOF || ferror(stdout);
