@@ -220,11 +220,12 @@ static void explain_fault(int number, siginfo_t *info, void *context)
     (void)number;
     (void)context;
     fstat(fd, &status);
-    fprintf(stderr,
-            "shm_basic: SIGBUS, beyond the end of the object: "
-            "byte %td of %lld, at %p\n",
-            (char *)info->si_addr - object, (long long)status.st_size,
-            info->si_addr);
+    const long long byte = (char *)info->si_addr - object;
+    const long long size = status.st_size;
+    const char *reason = "/dev/shm is full";
+    if (byte >= size) reason = "beyond the end of the object";
+    fprintf(stderr, "shm_basic: SIGBUS, %s: byte %lld of %lld, at %p\n", reason,
+            byte, size, info->si_addr);
     remove_owned_object();
 }
 
