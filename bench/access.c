@@ -14,7 +14,6 @@
 #define _GNU_SOURCE
 #define _FILE_OFFSET_BITS 64
 #include <err.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
@@ -97,14 +96,15 @@ static int create_file(size_t size, char content)
     const int fd = mkostemp(path, O_CLOEXEC);
     if (fd == -1) err(1, "%s", path);
     if (unlink(path) == -1) err(1, "%s", path);
-    errno = posix_fallocate(fd, 0, size);
-    if (errno != 0) err(1, "%s", path);
 
     memset(block, content, sizeof block);
-    for (size_t at = 0; at < size; at += sizeof block) {
+    size_t at = 0;
+    while (at < size) {
         size_t rest = size - at;
         if (rest > sizeof block) rest = sizeof block;
-        if (pwrite(fd, block, rest, at) == -1) err(1, "%s", path);
+        const ssize_t written = pwrite(fd, block, rest, at);
+        if (written == -1) err(1, "%s", path);
+        at += written;
     }
     return fd;
 }
