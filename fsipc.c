@@ -42,10 +42,10 @@ static uint32_t times = 0; /* how often each adds 1; 0: as the method wants */
 
 static const char *path;
 static void (*count)(void *shared, uint32_t n); /* the method */
-static int forced;    /* --step or --lowest forces the order */
-static int me;        /* 1, 2, ... in those that count, 0 in their parent */
-static int fd;        /* each process that counts opens its own */
-static uint32_t from; /* what the counter said before */
+static int forced;      /* --step or --lowest forces the order */
+static int me;          /* 1, 2, ... in those that count, 0 in their parent */
+static volatile int fd; /* each that counts has its own; handlers see it */
+static uint32_t from;   /* what the counter said before */
 
 static void count_plainly(void *shared, uint32_t n);
 static void fail(const char *format, ...);

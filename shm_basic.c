@@ -39,8 +39,8 @@ enum { SIZE = 128 }; /* bytes: 8 rows of xxd */
 static enum { ARBITER, PRODUCER, CONSUMER } role;
 static const char *name = "/hello_shm", *text = "hello";
 
-static int fd;
-static int found; /* the object was there before */
+static volatile int fd; /* volatile: for the handler of signals, too */
+static int found;       /* the object was there before */
 static char *object;
 static volatile sig_atomic_t owned; /* it goes when this process ends */
 

@@ -293,7 +293,8 @@ differences() {
             for (i = 1; i <= n; i++) {
                 while (came[i] > 0 && line[i, came[i]] == "") came[i]--
                 while (wants[i] > 0 && want[i, wants[i]] == "") wants[i]--
-                if (ended[i] == status[i] && all_same(i, 1, 1)) continue
+                if (i in ended && ended[i] == status[i] && all_same(i, 1, 1))
+                    continue
                 print number[i] ": " command[i]
                 print "wanted:"
                 for (k = 1; k <= wants[i]; k++) print "  " want[i, k]

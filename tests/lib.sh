@@ -83,7 +83,8 @@ snapshot() {
     {
         find . -print -type f -exec cksum {} +
         for object in "/dev/shm/$tag"*; do
-            [ ! -e "$object" ] || ls -dln "$object"
+            ls -dln "$object"
+            find "$object" -prune -type f -size -100 -exec cksum {} +
         done
     } 2>/dev/null | sort
 }
@@ -194,6 +195,7 @@ child_of() {
 
 # Whoever adopts an orphan may be slow to wait for it: a zombie has ended, too.
 gone() {
+    case $1 in '' | *[!0-9]*) return 1 ;; esac
     read_status "$1" State
     case $value in [ZX] | '') ;; *) return 1 ;; esac
 }
