@@ -173,10 +173,9 @@ is_child() {
 
 read_status() { # PID FIELD: into $value, which is empty if there is no such
     value=
-    [ ! -r "/proc/$1/status" ] || while read -r field value _; do
-        [ "$field" != "$2:" ] || return 0
+    [ ! -r "/proc/$1/status" ] || while read -r field word _; do
+        [ "$field" != "$2:" ] || value=$word
     done <"/proc/$1/status"
-    value=
 } 2>/dev/null
 
 has_ended() {
