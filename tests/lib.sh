@@ -22,6 +22,7 @@
 #   waits_for_lock FILE COMMAND...  while somebody else has the flock of it
 #   target                          the machine that programs are compiled for
 #   preloads LIBRARY                programs here can run on it
+#   cores_refused                   nobody may choose the cores of a process
 #   no_objects                      prints why /dev/shm can hold none, if so
 #   full_disk BYTES COMMAND...      in a directory on a file system that small
 set -eu
@@ -238,6 +239,11 @@ target() {
 preloads() {
     # shellcheck disable=SC2002 # the maps are those of cat
     LD_PRELOAD=$1 cat /proc/self/maps 2>&1 | grep -q "/${1##*/}\$"
+}
+
+cores_refused() {
+    command -v taskset >/dev/null &&
+        ! taskset -c "$(taskset -cp $$ | sed 's/.*: //')" true 2>/dev/null
 }
 
 no_objects() {
