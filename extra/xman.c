@@ -311,6 +311,7 @@ static void demo(void)
 {
     signal(SIGCHLD, SIG_DFL); /* ignored, waitpid() would learn nothing */
     setvbuf(stdout, NULL, _IOLBF, 0);
+    setvbuf(stderr, NULL, _IOLBF, 0); /* or two that fail mix their words */
     puts("A manager and two clients, three processes:");
     flush_stdout();
 
