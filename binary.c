@@ -50,7 +50,7 @@ _Static_assert(sizeof(struct record) == 40, "one row of xxd -c 40");
 static const struct record unfinished = {0, "unfinished, of binary.c", 0};
 
 static const char *path;
-static volatile int fd;        /* volatile: for the handler of signals, too */
+static volatile int fd;        /* the handlers of signals use it, too */
 static struct record *records; /* the file, in memory */
 
 /* What undo() has to undo, if nobody is paid. */

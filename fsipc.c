@@ -44,7 +44,7 @@ static const char *path;
 static void (*count)(void *shared, uint32_t n); /* the method */
 static int forced;      /* --step or --lowest forces the order */
 static int me;          /* 1, 2, ... in those that count, 0 in their parent */
-static volatile int fd; /* each that counts has its own; handlers see it */
+static volatile int fd; /* each that counts has its own; in handlers, too */
 static uint32_t from;   /* what the counter said before */
 
 static void count_plainly(void *shared, uint32_t n);
@@ -381,8 +381,8 @@ static void open_counter(void)
     atexit(restore_file);
     catch_signals(end_by_signal);
     signal(SIGXFSZ, SIG_IGN); /* a limit on the size is an error, too */
-    int opened = open_and_lock();
-    for (int tries = 1; !opened && tries < 100; tries++)
+    int opened = 0;
+    for (int tries = 0; !opened && tries < 100; tries++)
         opened = open_and_lock();
     if (!opened) err(1, "%s", path);
     if (fstat(fd, &status) == -1) err(1, "%s", path);

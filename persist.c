@@ -53,7 +53,7 @@ static const char mark[] = "persist -pointer"; /* 16 letters */
 static enum { READ, WRITE, POINTER, NOREPLACE, CLOBBER } task;
 static char input[LARGEST_PAGE]; /* the whole of stdin */
 static const char *path;
-static volatile int fd;       /* volatile: for the handler of signals, too */
+static volatile int fd;       /* the handlers of signals use it, too */
 static void *variable = text; /* what becomes the file */
 
 /* What undo() has to undo, if nothing is stored. */

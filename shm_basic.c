@@ -39,7 +39,7 @@ enum { SIZE = 128 }; /* bytes: 8 rows of xxd */
 static enum { ARBITER, PRODUCER, CONSUMER } role;
 static const char *name = "/hello_shm", *text = "hello";
 
-static volatile int fd; /* volatile: for the handler of signals, too */
+static volatile int fd; /* the handlers of signals use it, too */
 static int found;       /* the object was there before */
 static char *object;
 static volatile sig_atomic_t owned; /* it goes when this process ends */

@@ -62,7 +62,7 @@ static const char *const roles[] = {"left", "right", "arbiter"};
 static const char *name = "/tug_shm";
 static int die; /* at the fifth pull, with the mutex */
 
-static volatile int fd; /* volatile: for the handler of signals, too */
+static volatile int fd;             /* the handlers of signals use it, too */
 static volatile sig_atomic_t owned; /* the object goes with this process */
 static int drawn;                   /* the rope stands in the last line */
 

@@ -24,6 +24,8 @@
 #   preloads LIBRARY                programs here can run on it
 #   cores_refused                   nobody may choose the cores of a process
 #   no_objects                      prints why /dev/shm can hold none, if so
+#   starts_limited PROGRAM          it can where no file may grow
+#   no_mount                        prints why /dev/shm can be no other, if so
 #   full_disk BYTES COMMAND...      in a directory on a file system that small
 set -eu
 LC_ALL=C
@@ -253,6 +255,19 @@ no_objects() {
         echo '/dev/shm is full'
     fi
     rm -f "/dev/shm/$tag.try" 2>/dev/null || :
+}
+
+# The program of a sanitizer cannot.
+starts_limited() {
+    sh -c 'ulimit -f 0 && exec "$1" --help' sh "$1" >/dev/null 2>&1
+}
+
+no_mount() {
+    if ! unshare -rm mount -t tmpfs none "$room/work" 2>/dev/null; then
+        echo 'no mount here'
+    elif [ "${LAB#/dev/}" != "$LAB" ]; then
+        echo 'the programs lie there'
+    fi
 }
 
 # A tmpfs of that size, mounted where only this command sees it.
