@@ -37,6 +37,11 @@
 # names of shared objects there; it is empty if they may have those of the text.
 lab='' tag=${tag:-}
 
+absent=
+for tool in xxd od pidof watch taskset; do
+    command -v $tool >/dev/null || absent="$absent $tool"
+done
+
 # shellcheck disable=SC2034 # callers use what is set here
 parse() {
     blocks=$1
@@ -47,7 +52,10 @@ parse() {
             id = sprintf("%03d", ++items)
             printf "%s", text >(to id)
             close(to id)
-            print id, kind, section, question, inside, place, detail >(to "index")
+            line = kind " " section " " question " " inside " " place " " detail
+            print id, line >(to "index")
+            print line >(to id ".about")
+            close(to id ".about")
         }
         function flush() { # the paragraph ends here
             if (asked != "") {
@@ -130,9 +138,7 @@ items() {
 about() {
     block=$blocks/$1
     # shellcheck disable=SC2034
-    read -r _ kind section question inside place detail <<END
-$(grep "^$1 " "$blocks/index")
-END
+    read -r kind section question inside place detail <"$block.about"
 }
 
 private_names() {
@@ -307,10 +313,7 @@ differences() {
 }
 
 missing() {
-    words=" $(tr -cs '[:lower:]' ' ' <"$1") "
-    for tool in xxd od pidof watch taskset; do
-        case $words in
-            *" $tool "*) command -v $tool >/dev/null || echo $tool ;;
-        esac
+    for tool in $absent; do
+        ! tr -cs '[:lower:]' '\n' <"$1" | grep -qx "$tool" || echo "$tool"
     done
 }

@@ -82,23 +82,22 @@ shows() {
 }
 
 # What a command could have changed: the files here, and objects of ours.
-snapshot() {
-    {
-        find . -print -type f -exec cksum {} +
-        for object in "/dev/shm/$tag"*; do
-            ls -dln "$object"
-            find "$object" -prune -type f -size -100 -exec cksum {} +
-        done
-    } 2>/dev/null | sort
-}
+snapshot() (
+    find . -print -type f -exec cksum {} +
+    for object in "/dev/shm/$tag"*; do
+        [ "$object" != "/dev/shm/$tag*" ] || continue
+        ls -dln "$object"
+        find "$object" -prune -type f -size -100 -exec cksum {} +
+    done
+)
 
 refuses() {
     claim=$1
     shift
-    snapshot >"$room/before"
+    snapshot >"$room/before" 2>/dev/null || :
     status=0
     "$@" >"$room/stdout" 2>"$room/stderr" </dev/null || status=$?
-    snapshot >"$room/after"
+    snapshot >"$room/after" 2>/dev/null || :
     {
         [ $status = 1 ] || [ $status = 2 ] || echo "status $status"
         [ ! -s "$room/stdout" ] || echo 'printed something'
