@@ -6,7 +6,8 @@
 #   items KIND...               the numbers of those of these kinds
 #   about ITEM                  sets $kind $section $question $inside $place
 #                               $detail and $block
-#   copy_lab TO                 the sources, with private names, to run in
+#   copy_lab TO                 the sources, to run in
+#   name_objects LAB            in it shared objects have private names
 #   run BLOCK                   its commands, where the caller's output goes
 #   play ITEM...                what they do; what comes goes to BLOCK.came
 #   differences BLOCK           what came, and was not wanted
@@ -56,6 +57,9 @@ parse() {
             print id, line >(to "index")
             print line >(to id ".about")
             close(to id ".about")
+            if (kind != "console") return
+            if (detail == 2) print id >(to first ".second")
+            first = id
         }
         function flush() { # the paragraph ends here
             if (asked != "") {
@@ -145,7 +149,8 @@ private_names() {
     sed "s|hello_shm|${tag:+$tag.}hello_shm|g; s|tug_shm|${tag:+$tag.}tug_shm|g"
 }
 private() {
-    if [ -n "$tag" ]; then private_names | sed 's|/tmp/|tmp.dir/|g'; else cat; fi
+    [ -n "$tag" ] || { cat; return; }
+    sed "s|hello_shm|$tag.hello_shm|g; s|tug_shm|$tag.tug_shm|g; s|/tmp/|tmp.dir/|g"
 }
 public() { # and what musl calls otherwise
     sed "s/: Resource busy/: Device or resource busy/
@@ -155,12 +160,15 @@ public() { # and what musl calls otherwise
 
 copy_lab() {
     mkdir "$1" "$1/extra" "$1/bench" "$1/tools" "$1/tmp.dir"
-    for source in ./*.c extra/*.c bench/*.c; do
-        [ ! -f "$source" ] || private_names <"$source" >"$1/$source"
-    done
-    cp Makefile README.md "$1"
-    cp bench/run bench/*.awk "$1/bench"
+    cp ./*.c Makefile README.md "$1"
+    cp extra/*.c "$1/extra"
+    cp bench/*.c bench/run bench/*.awk "$1/bench"
     cp tools/plot.awk "$1/tools"
+}
+name_objects() {
+    for source in shm_basic.c shm_tug.c; do
+        private_names <"$source" >"$1/$source"
+    done
 }
 
 # Others may run programs of these names: only those in this copy count.
@@ -205,9 +213,7 @@ run() {
 }
 
 second_of() { # ITEM: the console block after it, if for a second terminal
-    awk -v item="$1" '
-        found && $2 == "console" { if ($7 == 2) print $1; exit }
-        $1 == item { found = 1 }' "$blocks/index"
+    [ ! -f "$blocks/$1.second" ] || cat "$blocks/$1.second"
 }
 
 # A block before one for a second terminal runs behind it, until it waits.
@@ -219,7 +225,7 @@ play() {
             private <"$block" >"$lab/$detail"
         elif [ "$kind" != console ]; then
             continue
-        elif [ -n "$(second_of "$item")" ]; then
+        elif [ -f "$block.second" ]; then
             run_behind "$block"
         else
             run "$block" </dev/null >"$block.came" 2>&1 || :

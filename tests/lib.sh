@@ -82,14 +82,14 @@ shows() {
 }
 
 # What a command could have changed: the files here, and objects of ours.
-snapshot() (
+snapshot() {
     find . -print -type f -exec cksum {} +
-    for object in "/dev/shm/$tag"*; do
-        [ "$object" != "/dev/shm/$tag*" ] || continue
-        ls -dln "$object"
-        find "$object" -prune -type f -size -100 -exec cksum {} +
+    for kept in "/dev/shm/$tag"*; do
+        [ "$kept" != "/dev/shm/$tag*" ] || continue
+        ls -dln "$kept"
+        find "$kept" -prune -type f -size -100 -exec cksum {} +
     done
-)
+}
 
 refuses() {
     claim=$1
@@ -145,8 +145,8 @@ wait_for() {
     tries=0
     until "$@" >/dev/null 2>&1; do
         tries=$((tries + 1))
-        [ $tries -lt 250 ] || return 1
-        if [ $tries -lt 50 ]; then sleep 0.02; else sleep 0.1; fi
+        [ $tries -lt 210 ] || return 1
+        if [ $tries -lt 10 ]; then sleep 0.02; else sleep 0.1; fi
     done
 }
 
