@@ -2,7 +2,9 @@
 # blocks.sh: what the handout's files are made of, for tests/handout, which
 # compares it, and for tools/demo, which presents it.
 #
-#   parse DIRECTORY FILE...     takes the files apart into items, in order
+#   parse DIRECTORY FILE...     takes the files apart into items, in order; those
+#                               of $kinds, or all, have a text
+#   load DIRECTORY              knows what has been parsed there
 #   items KIND...               the numbers of those of these kinds
 #   about ITEM                  sets $kind $section $question $inside $place
 #                               $detail and $block
@@ -48,15 +50,14 @@ parse() {
     blocks=$1
     shift
     mkdir "$blocks"
-    awk -v to="$blocks/" '
+    awk -v to="$blocks/" -v kinds="${kinds:-}" '
         function item(kind, text, detail,    id) {
             id = sprintf("%03d", ++items)
-            printf "%s", text >(to id)
-            close(to id)
-            line = kind " " section " " question " " inside " " place " " detail
-            print id, line >(to "index")
-            print line >(to id ".about")
-            close(to id ".about")
+            if (kinds == "" || index(kinds, kind)) {
+                printf "%s", text >(to id)
+                close(to id)
+            }
+            print id, kind, section, question, inside, place, detail >(to "index")
             if (kind != "console") return
             if (detail == 2) print id >(to first ".second")
             first = id
@@ -133,16 +134,25 @@ parse() {
             paragraph = paragraph $0 "\n"
         }
         END { flush() }' "$@"
+    load "$blocks"
+}
+
+load() {
+    blocks=$1
+    while read -r id line; do
+        eval "item_$id=\$line"
+    done <"$blocks/index"
 }
 
 items() {
     awk -v kinds=" $* " 'index(kinds, " " $2 " ") { print $1 }' "$blocks/index"
 }
 
+# shellcheck disable=SC2034,SC2086 # callers use it; a line is of several words
 about() {
     block=$blocks/$1
-    # shellcheck disable=SC2034
-    read -r kind section question inside place detail <"$block.about"
+    eval "set -- \$item_$1"
+    kind=$1 section=$2 question=$3 inside=$4 place=$5 detail=$6
 }
 
 private_names() {
@@ -185,7 +195,7 @@ pidof() {
 # functions that the caller may replace: before LINE COMMAND, after STATUS.
 before() { printf '\n\001%s\n' "$1"; }
 after() { printf '\n\002%s\n' "$1"; }
-script() { # BLOCK, and its copy with private names
+script() { # BLOCK; on standard input its copy with private names
     awk '
         function flush() {
             if (command == "") return
@@ -199,11 +209,10 @@ script() { # BLOCK, and its copy with private names
             shown = shown "\n" text[FNR]
             command = command "\n" substr($0, 3)
         }
-        END { flush() }' "$1" "$1.private"
+        END { flush() }' "$1" -
 }
 run() {
-    private <"$1" >"$1.private"
-    script "$1" "$1.private" >"$1.sh"
+    private <"$1" | script "$1" >"$1.sh"
     (
         cd "$lab" || exit
         set +eu
