@@ -139,6 +139,7 @@ parse() {
 
 load() {
     blocks=$1
+    # shellcheck disable=SC2034 # eval uses it
     while read -r id line; do
         eval "item_$id=\$line"
     done <"$blocks/index"
@@ -212,6 +213,7 @@ script() { # BLOCK; on standard input its copy with private names
         END { flush() }' "$1" -
 }
 run() {
+    # shellcheck disable=SC2094 # nobody writes to it
     private <"$1" | script "$1" >"$1.sh"
     (
         cd "$lab" || exit
