@@ -175,6 +175,7 @@ copy_lab() {
     cp extra/*.c "$1/extra"
     cp bench/*.c bench/run bench/*.awk "$1/bench"
     cp tools/plot.awk "$1/tools"
+    chmod -R u+w "$1"
 }
 name_objects() {
     for source in shm_basic.c shm_tug.c; do
