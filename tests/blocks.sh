@@ -156,12 +156,12 @@ about() {
     kind=$1 section=$2 question=$3 inside=$4 place=$5 detail=$6
 }
 
-private_names() {
-    sed "s|hello_shm|${tag:+$tag.}hello_shm|g; s|tug_shm|${tag:+$tag.}tug_shm|g"
+private_names() { # [COMMAND]: one more, for sed
+    sed "s|hello_shm|${tag:+$tag.}hello_shm|g; s|tug_shm|${tag:+$tag.}tug_shm|g
+        ${1:-}"
 }
 private() {
-    [ -n "$tag" ] || { cat; return; }
-    sed "s|hello_shm|$tag.hello_shm|g; s|tug_shm|$tag.tug_shm|g; s|/tmp/|tmp.dir/|g"
+    if [ -n "$tag" ]; then private_names 's|/tmp/|tmp.dir/|g'; else cat; fi
 }
 public() { # and what musl calls otherwise
     sed "s/: Resource busy/: Device or resource busy/

@@ -19,7 +19,9 @@
 #   gone PID                        the process has ended
 #   other_user COMMAND...           as somebody else, only if is_root; in a
 #                                   directory of theirs, $room/theirs
-#   waits_for_lock FILE COMMAND...  while somebody else has the flock of it
+#   hold FILE                       somebody else takes the flock of it
+#   let_go                          and gives it back
+#   waits_for_lock FILE COMMAND...  while somebody else has it
 #   target                          the machine that programs are compiled for
 #   preloads LIBRARY                programs here can run on it
 #   cores_refused                   nobody may choose the cores of a process
@@ -215,18 +217,26 @@ other_user() {
         exec setpriv --reuid=60001 --regid=60001 --clear-groups "$@")
 }
 
-# The kernel lists who waits: "1: -> FLOCK ADVISORY WRITE pid ...".
-waits_for_lock() {
-    file=$1
-    shift
-    start "$room/holder" flock "$file" sh -c 'echo has it; exec cat'
+hold() {
+    start "$room/holder" flock "$1" sh -c 'echo has it; exec cat'
     holder=$pid
     wait_for grep 'has it' "$room/holder"
+}
+
+let_go() {
+    kill -9 "$(child_of "$holder")" "$holder" || :
+}
+
+# The kernel lists who waits: "1: -> FLOCK ADVISORY WRITE pid ...".
+waits_for_lock() {
+    hold "$1"
+    shift
     start "$room/waiter" "$@"
     waiter=$pid
     missing=0
     wait_for grep -E -e "-> +FLOCK .* $waiter " /proc/locks || missing=1
-    kill -9 "$(child_of "$holder")" "$holder" "$waiter" || :
+    let_go
+    kill -9 "$waiter" || :
     return $missing
 }
 
