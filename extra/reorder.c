@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * reorder: two processes read values that no order of their steps explains.
+ *
+ *     process 1      process 2
+ *     x = 1          y = 1
+ *     r1 = y         r2 = x         the last of the four steps reads 1
+ *
+ *     ./extra/reorder
+ *     ./extra/reorder --fence
+ *
+ * mmap(2), fork(2), sched_setaffinity(2)
+ */
+#define _GNU_SOURCE
+#include <err.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Each variable has a cache line of its own. */
+struct page {
+    _Alignas(128) volatile int x;
+    _Alignas(128) volatile int y;
+    _Alignas(128) volatile int r2;
+    _Alignas(128) _Atomic long arrivals; /* calls of meet() */
+};
+static struct page *page;
+static int fence; /* --fence: between the store and the load */
+
+static int process_1(void);
+static void process_2(void);
+static void meet(void);
+
+int main(int argc, char *argv[])
+{
+    fence = argc == 2 && strcmp(argv[1], "--fence") == 0;
+    if (argc != 1 + fence) errx(2, "usage: reorder [--fence]");
+    page = mmap(NULL, sizeof *page, PROT_READ | PROT_WRITE,
+                MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED) err(1, "mmap");
+
+    /* Process 1 gets this core. Process 2 gets the others, if there are any. */
+    cpu_set_t one, others;
+    CPU_ZERO(&one);
+    CPU_SET(sched_getcpu(), &one);
+    if (sched_getaffinity(0, sizeof others, &others) == -1)
+        err(1, "sched_getaffinity");
+    CPU_XOR(&others, &others, &one);
+
+    const pid_t child = fork();
+    if (child == -1) err(1, "fork");
+    alarm(10); /* ends a process that waits for one that was killed */
+    if (child == 0) {
+        sched_setaffinity(0, sizeof others, &others);
+        for (;;) process_2();
+    }
+
+    sched_setaffinity(0, sizeof one, &one);
+    long rounds = 0, both_0 = 0;
+    const time_t end = time(NULL) + 2;
+    while (time(NULL) < end) {
+        if (process_1() == 0 && page->r2 == 0) both_0++;
+        rounds++;
+    }
+    kill(child, SIGKILL);
+    if (wait(NULL) == -1) err(1, "wait");
+    printf("%ld rounds, both read 0 in %ld (%.2f%%)\n", rounds, both_0,
+           100.0 * both_0 / rounds);
+    if (CPU_COUNT(&others) == 0)
+        puts("There is only one core, and it sees its own stores in order.");
+    if (ferror(stdout) || fclose(stdout) == EOF)
+        errx(1, "writing to stdout failed");
+}
+
+/* Volatile keeps the compiler from changing the order, but the core changes it:
+   the store waits in a buffer, invisible to the other core, while the load is
+   done. Peterson's lock begins like this, with x as "process 1 wants to enter":
+   if both processes read 0, both enter. */
+static int process_1(void)
+{
+    page->y = 0;
+    meet();
+    /* Vary the start, because one process might always be late. */
+    for (volatile long i = page->arrivals % 100; i > 0; i--) continue;
+    page->x = 1;
+    if (fence) atomic_thread_fence(memory_order_seq_cst);
+    const int r1 = page->y;
+    meet();
+    return r1;
+}
+
+static void process_2(void)
+{
+    page->x = 0;
+    meet();
+    page->y = 1;
+    if (fence) atomic_thread_fence(memory_order_seq_cst);
+    page->r2 = page->x;
+    meet();
+}
+
+/* Returns when both processes have called it. */
+static void meet(void)
+{
+    static long both;
+    both += 2;
+    page->arrivals++;
+    for (int spins = 1; page->arrivals < both; spins++)
+        if (spins % 1000 == 0) sched_yield(); /* they might share a core */
+}
