@@ -32,7 +32,7 @@ static const char *path, *old = "memories", *new = "MEMORIES";
 static long offset = -1; /* the only byte to read or write; -1: edit the text */
 static int writing, as_string, pausing;
 
-static void show(const char *text);
+static void show(const char *text, const char *place);
 static void pause_before(const char *step);
 static void parse_options(int argc, char *argv[]);
 
@@ -55,14 +55,14 @@ int main(int argc, char *argv[])
     pause_before("go on");
 
     if (offset == -1) {
-        show(text);
-        pause_before("edit");
         char *place = memmem(text, length, old, strlen(old));
         if (place == NULL) errx(1, "%s: '%s' not found", path, old);
+        show(text, place);
+        pause_before("edit");
         printf("%s at %p becomes %s\n", old, (void *)place, new);
         memcpy(place, new, strlen(new));
         pause_before("look again");
-        show(text);
+        show(text, place);
     } else {
         if (writing) text[offset] = 'X';
         printf("byte %ld is 0x%02x\n", offset, (unsigned char)text[offset]);
@@ -71,16 +71,16 @@ int main(int argc, char *argv[])
         errx(1, "writing to stdout failed");
 }
 
-/* Shows at most 16 rows of 16 bytes, in hexadecimal and as text. */
-static void show(const char *text)
+/* Shows at most 16 rows of 16 bytes, in hexadecimal and as text. They begin
+   with the first byte, or with the row of the place if it is far from there. */
+static void show(const char *text, const char *place)
 {
-    if (as_string) {
-        printf("%s\n", text);
-        return;
-    }
-    for (long row = 0; row < length && row < 256; row += 16) {
+    if (as_string) printf("%s\n", text);
+    long row = place - text < 128 ? 0 : (place - text) / 16 * 16;
+    const long end = row + 256 < length ? row + 256 : length;
+    for (; row < end; row += 16) {
         char hex[16 * 3 + 1] = "", chars[16 + 1] = "";
-        for (int i = 0; i < 16 && row + i < length; i++) {
+        for (int i = 0; i < 16 && row + i < end; i++) {
             const unsigned char c = text[row + i];
             sprintf(hex + 3 * i, "%02x ", c);
             chars[i] = isprint(c) ? c : '.';
@@ -105,8 +105,7 @@ static long parse_number(const char *text)
 {
     char *end;
     const long number = strtol(text, &end, 10);
-    const int whole = end != text && *end == '\0';
-    if (!whole || number < 0 || number == LONG_MAX)
+    if (!isdigit((unsigned char)*text) || *end != '\0' || number == LONG_MAX)
         errx(2, "%s: not a number of bytes\n%s", text, usage);
     return number;
 }
@@ -114,8 +113,7 @@ static long parse_number(const char *text)
 static int parse_prot(const char *letters)
 {
     if (strcmp(letters, "none") == 0) return PROT_NONE;
-    const size_t known = strspn(letters, "rwx");
-    if (known == 0 || letters[known] != '\0') errx(2, "%s", usage);
+    if (letters[strspn(letters, "rwx")] != '\0') errx(2, "%s", usage);
     return (strchr(letters, 'r') != NULL ? PROT_READ : 0) |
            (strchr(letters, 'w') != NULL ? PROT_WRITE : 0) |
            (strchr(letters, 'x') != NULL ? PROT_EXEC : 0);
@@ -124,10 +122,14 @@ static int parse_prot(const char *letters)
 static void parse_options(int argc, char *argv[])
 {
     const struct option options[] = {
-        {"length", 1, NULL, 'l'}, {"pause", 0, &pausing, 1},
-        {"prot", 1, NULL, 'p'},   {"private", 0, &flags, MAP_PRIVATE},
-        {"read", 1, NULL, 'r'},   {"string", 0, &as_string, 1},
-        {"write", 1, NULL, 'w'},  {0}};
+        {"length", required_argument, NULL, 'l'},
+        {"pause", no_argument, &pausing, 1},
+        {"private", no_argument, &flags, MAP_PRIVATE},
+        {"prot", required_argument, NULL, 'p'},
+        {"read", required_argument, NULL, 'r'},
+        {"string", no_argument, &as_string, 1},
+        {"write", required_argument, NULL, 'w'},
+        {NULL, 0, NULL, 0}};
     int option = 0;
     while (option != -1) {
         option = getopt_long_only(argc, argv, "", options, NULL);
@@ -140,8 +142,9 @@ static void parse_options(int argc, char *argv[])
     const int arguments = argc - optind;
     if (arguments != 1 && arguments != 3) errx(2, "%s", usage);
     path = argv[optind];
-    if (arguments == 3) old = argv[optind + 1];
-    if (arguments == 3) new = argv[optind + 2];
+    if (arguments == 1) return;
+    old = argv[optind + 1];
+    new = argv[optind + 2];
     if (strlen(old) != strlen(new))
-        errx(2, "%s and %s differ in length", old, new);
+        errx(2, "'%s' and '%s' must have the same length", old, new);
 }

@@ -12,11 +12,11 @@
  */
 #define _GNU_SOURCE
 #include <err.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -42,25 +42,33 @@ int main(int argc, char *argv[])
 
     const int fd = open(path, O_RDWR | O_CREAT, 0600);
     if (fd == -1) err(1, "%s", path);
+    if (flock(fd, LOCK_EX) == -1) err(1, "%s: flock", path);
     const off_t size = lseek(fd, 0, SEEK_END);
     if (size != 0 && size != SIZE)
-        errx(1, "%s: the size is not %d bytes; use another -file", path, SIZE);
-    errno = posix_fallocate(fd, 0, SIZE);
-    if (errno != 0) err(1, "%s: posix_fallocate", path);
+        errx(1, "%s: not %d bytes long; use another -file", path, SIZE);
+    const int error = posix_fallocate(fd, 0, SIZE);
+    if (error != 0) errx(1, "%s: %s", path, strerror(error));
 
     /* Without MAP_FIXED, the address would only be a hint. */
     void *place = mmap(text, SIZE, prot, flags, fd, 0);
     if (place == MAP_FAILED) err(1, "mmap over %p", (void *)text);
-    if (place != text)
-        errx(1, "mmap over %p: went elsewhere, to %p", (void *)text, place);
-    if (text[SIZE - 1] != '\0')
+    if (place != text) errx(1, "the mapping went elsewhere, to %p", place);
+
+    /* After the text there are only zeros, so each byte equals the next. */
+    const size_t length = strnlen(text, SIZE - 1);
+    const char *zeros = text + length;
+    if (*zeros != '\0' || memcmp(zeros, zeros + 1, SIZE - length - 1) != 0)
         errx(1, "%s: persist did not write it; use another -file", path);
 
-    /* No read(), no write(): the variable is the file. */
-    if (writing)
-        memcpy(text, input, SIZE);
-    else
-        printf("%.*s", SIZE, text);
+    /* No read(), no write(): the variable is the file. The old text is removed
+       from its end, so a killed run also leaves a text and zeros. */
+    if (writing) {
+        volatile char *byte = text; /* keeps the order of these stores */
+        for (size_t i = length; i > 0; i--) byte[i - 1] = '\0';
+        for (size_t i = 0; input[i] != '\0'; i++) byte[i] = input[i];
+    } else {
+        printf("%s", text);
+    }
     if (ferror(stdout) || fclose(stdout) == EOF)
         errx(1, "writing to stdout failed");
 }
@@ -70,13 +78,13 @@ static void read_input(void)
 {
     const size_t length = fread(input, 1, SIZE, stdin);
     if (ferror(stdin)) err(1, "stdin");
-    if (length == SIZE) errx(1, "stdin: more than %d bytes", SIZE - 1);
-    if (strlen(input) < length) errx(1, "stdin: it contains a zero byte");
+    if (length == SIZE || strlen(input) != length)
+        errx(1, "stdin: not a text of at most %d bytes", SIZE - 1);
 }
 
 static void parse_options(int argc, char *argv[])
 {
-    const char usage[] = "usage: persist [-read | -write] [-file=F]";
+    static const char usage[] = "usage: persist [-read | -write] [-file=F]";
     const struct option options[] = {{"file", required_argument, NULL, 'f'},
                                      {"read", no_argument, &writing, 0},
                                      {"write", no_argument, &writing, 1},

@@ -52,7 +52,7 @@ int main(int argc, char *argv[])
 
 static void parse_options(int argc, char *argv[])
 {
-    const char usage[] = "usage: fixed [-noreplace | -clobber]";
+    static const char usage[] = "usage: fixed [-noreplace | -clobber]";
     const struct option options[] = {
         {"clobber", no_argument, &fixed, MAP_FIXED},
         {"noreplace", no_argument, &fixed, MAP_FIXED_NOREPLACE},

@@ -14,7 +14,6 @@
  */
 #define _GNU_SOURCE
 #include <err.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -22,7 +21,7 @@
 #include <unistd.h>
 
 /* To experiment, change these lines. */
-static int prot = PROT_READ | PROT_WRITE;
+static int prot = PROT_READ;
 static int flags = MAP_SHARED;
 
 struct note {
@@ -32,7 +31,7 @@ struct note {
 };
 enum { SIZE = sizeof(struct note) };
 
-static void write_note(struct note *note);
+static void write_note(int fd, const struct note *place);
 
 int main(int argc, char *argv[])
 {
@@ -42,20 +41,17 @@ int main(int argc, char *argv[])
 
     const int fd = open(path, O_RDWR | O_CREAT, 0600);
     if (fd == -1) err(1, "%s", path);
-    const off_t size = lseek(fd, 0, SEEK_END);
-    if (size != 0 && size != SIZE)
-        errx(1, "%s: the size is not %d bytes; use another file", path, SIZE);
-    errno = posix_fallocate(fd, 0, SIZE);
-    if (errno != 0) err(1, "%s: posix_fallocate", path);
-
-    struct note *note = mmap(NULL, SIZE, prot, flags, fd, 0);
+    const struct note *note = mmap(NULL, SIZE, prot, flags, fd, 0);
     if (note == MAP_FAILED) err(1, "%s: mmap", path);
-    if (note->offset == 0) write_note(note);
-    if (note->offset != offsetof(struct note, words))
+
+    const off_t size = lseek(fd, 0, SEEK_END);
+    if (size == 0)
+        write_note(fd, note);
+    else if (size != SIZE || note->offset != offsetof(struct note, words))
         errx(1, "%s: pointer did not write it; use another file", path);
 
     printf("the file is at %p\n", (void *)note);
-    const char *words = (char *)note + note->offset;
+    const char *words = (const char *)note + note->offset;
     printf("by the offset, %zu:\n\"%.48s\"\n", note->offset, words);
     printf("by the pointer, %p:\n", (void *)note->pointer);
     printf("\"%.48s\"\n", note->pointer);
@@ -63,11 +59,12 @@ int main(int argc, char *argv[])
         errx(1, "writing to stdout failed");
 }
 
-/* The pointer is an address in this process, the offset a position in the file.
-   The offset is stored last, because a note without it is not finished. */
-static void write_note(struct note *note)
+/* The file is still empty, but its address is already known. One write() makes
+   it complete, so a killed run leaves no half of a note. */
+static void write_note(int fd, const struct note *place)
 {
-    snprintf(note->words, sizeof note->words, "words of process %d", getpid());
-    note->pointer = note->words;
-    note->offset = offsetof(struct note, words);
+    struct note note = {.offset = offsetof(struct note, words),
+                        .pointer = (char *)place->words};
+    snprintf(note.words, sizeof note.words, "words of process %d", getpid());
+    if (write(fd, &note, SIZE) != SIZE) err(1, "writing the note failed");
 }
