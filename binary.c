@@ -7,7 +7,6 @@
  *     records[0]            records[1]            records[2].balance += 50.50
  *
  *     ./binary /tmp/database.bin && xxd -c 40 /tmp/database.bin
- *     ./binary --unchecked /tmp/database.bin 10 50.50
  *
  * mmap(2), flock(2)
  */
@@ -24,17 +23,16 @@
 #include <unistd.h>
 
 /* To experiment, change these lines or use the options. */
-static int prot = PROT_READ | PROT_WRITE;
 static int flags = MAP_SHARED;
 static uint32_t new_records = 5; /* in a file that is absent or empty */
 static uint32_t id = 3;          /* of the record to pay; the first has 1 */
 static double bonus = 50.50;
-static int unchecked; /* pay even a record that the file does not have */
+static int unchecked; /* also pay past the end of the file */
 static const char *path;
 
 struct record {
     uint32_t id;
-    char name[28];
+    char name[28]; /* ends with a \0 only if there is room for it */
     double balance;
 };
 _Static_assert(sizeof(struct record) == 40, "one row of xxd -c 40");
@@ -49,22 +47,25 @@ int main(int argc, char *argv[])
 
     const int fd = open(path, O_RDWR | O_CREAT, 0600);
     if (fd == -1) err(1, "%s", path);
-    /* Until this process ends, no other one creates or pays. */
+    /* Until this process ends, no other process creates or pays. */
     if (flock(fd, LOCK_EX) == -1) err(1, "%s: flock", path);
     if (lseek(fd, 0, SEEK_END) == 0) write_records();
     const long size = lseek(fd, 0, SEEK_END);
     if (size == -1) err(1, "%s: lseek", path);
 
+    const int prot = PROT_READ | PROT_WRITE;
     struct record *records = mmap(NULL, size, prot, flags, fd, 0);
     if (records == MAP_FAILED) err(1, "%s: mmap", path);
     const size_t count = size / sizeof *records;
     if (count == 0 || records[0].id != 1) errx(1, "%s: not a database", path);
     if (id > count && !unchecked) errx(1, "%s: no record %u", path, id);
-    if (id <= count && records[id - 1].id != id)
+
+    /* Any program can have written the file, and it can end within a record. */
+    const long offset = id * sizeof *records - sizeof records->balance;
+    if (offset < size && (id > count || records[id - 1].id != id))
         errx(1, "%s: record %u is not in its place", path, id);
 
-    const size_t offset = id * sizeof *records - sizeof records->balance;
-    printf("paying %.2f to record %u, byte %zu of %ld\n", bonus, id, offset,
+    printf("paying %.2f to record %u, byte %ld of %ld\n", bonus, id, offset,
            size);
     records[id - 1].balance += bonus;
     printf("now %.2f in memory\n", records[id - 1].balance);
@@ -75,8 +76,8 @@ int main(int argc, char *argv[])
         errx(1, "writing to stdout failed");
 }
 
-/* A write to a full disk fails, where a store into a mapping would crash.
-   If this run is killed, the records that it has written are a database. */
+/* On a full disk a write fails, and a store into a mapping would crash. If this
+   run is killed, the whole records that it has written are a database. */
 static void write_records(void)
 {
     FILE *file = fopen(path, "r+");
@@ -105,16 +106,16 @@ static double parse_amount(const char *text)
 {
     char *end;
     const double amount = strtod(text, &end);
-    const int whole = end != text && *end == '\0';
-    if (!whole || !isfinite(amount))
+    if (end == text || *end != '\0' || !isfinite(amount))
         errx(2, "%s: not an amount\n%s", text, usage);
     return amount;
 }
 
 static void parse_options(int argc, char *argv[])
 {
-    const struct option options[] = {
-        {"records", 1, NULL, 'r'}, {"unchecked", 0, &unchecked, 1}, {0}};
+    const struct option options[] = {{"records", required_argument, NULL, 'r'},
+                                     {"unchecked", no_argument, &unchecked, 1},
+                                     {NULL, 0, NULL, 0}};
     int option = 0;
     while (option != -1) {
         option = getopt_long_only(argc, argv, "", options, NULL);
