@@ -27,17 +27,16 @@
 /* To experiment, change these lines. */
 static int prot = PROT_READ | PROT_WRITE;
 static int flags = MAP_PRIVATE | MAP_ANONYMOUS;
-enum { PAGES = 10 };
+enum { PAGES = 10, THINGS = 9 };
 
 static int initialised = 1, uninitialised;
 
 struct thing {
-    const char *name; /* NULL after the last thing */
+    const char *name;
     size_t address;
 };
 
 static void print_maps(const struct thing *things);
-static void print_mapping(char *line, const char *names);
 static void print_gap(size_t size);
 static void touch(volatile char *pages, size_t page);
 static void print_pages(const char *when, volatile char *pages, size_t page);
@@ -55,18 +54,18 @@ int main(int argc, char *argv[])
     const size_t page = sysconf(_SC_PAGESIZE);
     char *pages = mmap(NULL, PAGES * page, prot, flags, -1, 0);
     if (pages == MAP_FAILED) err(1, "mmap of %d pages", PAGES);
-    /* The kernel merges adjacent mappings of one kind. This one is different. */
+    /* The kernel merges adjacent mappings of one kind. Keep this one separate. */
     if (madvise(pages, PAGES * page, MADV_DONTFORK) == -1) err(1, "madvise");
 
     void *small = malloc(100), *large = malloc(1000000);
     if (small == NULL || large == NULL) err(1, "malloc");
 
-    const struct thing things[] = {
+    const struct thing things[THINGS] = {
         {"code", (size_t)main},          {"data", (size_t)&initialised},
         {"bss", (size_t)&uninitialised}, {"small malloc", (size_t)small},
         {"large malloc", (size_t)large}, {"anonymous", (size_t)pages},
         {"file", (size_t)file},          {"printf", (size_t)printf},
-        {"stack", (size_t)&argc},        {NULL, 0},
+        {"stack", (size_t)&argc},
     };
     print_maps(things);
     touch(pages, page);
@@ -81,41 +80,38 @@ int main(int argc, char *argv[])
 }
 
 /* The kernel's list begins with the lowest address, and the picture with the
-   highest, so the list is read as a whole and printed from its end. */
+   highest. So each row is kept, with the size of the gaps below it, until the
+   list has ended. */
 static void print_maps(const struct thing *things)
 {
-    char lines[500][500];
+    char rows[THINGS][160], *line = NULL;
+    size_t gaps[THINGS + 1] = {0}, size = 0, end = 0;
     int count = 0;
     FILE *maps = fopen("/proc/self/maps", "r");
     if (maps == NULL) err(1, "/proc/self/maps");
-    while (count < 500 && fgets(lines[count], 500, maps) != NULL) count++;
-    fclose(maps);
-
-    size_t above = 0; /* the start of the mapping above; 0: print no gap yet */
-    for (int i = count - 1; i >= 0; i--) {
-        size_t start, end;
-        if (sscanf(lines[i], "%zx-%zx", &start, &end) != 2) continue;
-        char names[100] = "";
-        for (const struct thing *t = things; t->name != NULL; t++)
-            if (start <= t->address && t->address < end)
-                sprintf(names + strlen(names), "  %s", t->name);
-        if (above > 0) print_gap(above - end);
-        if (*names != '\0') print_mapping(lines[i], names);
-        if (*names != '\0' || above > 0) above = start;
+    while (getline(&line, &size, maps) != -1) {
+        char rights[5], path[4096] = "", names[100] = "";
+        const size_t last_end = end;
+        size_t start;
+        sscanf(line, "%zx-%zx %4s %*s %*s %*s %4095[^\n]", &start, &end, rights,
+               path);
+        gaps[count] += start - last_end;
+        for (int i = 0; i < THINGS; i++)
+            if (start <= things[i].address && things[i].address < end)
+                sprintf(names + strlen(names), "  %s", things[i].name);
+        if (*names == '\0') continue;
+        const char *slash = strrchr(path, '/');
+        snprintf(rows[count], sizeof *rows, "%12zx-%-12zx %s %-18.18s%s", start,
+                 end, rights, slash == NULL ? path : slash + 1, names);
+        count++;
     }
-    print_gap(above);
+    while (count-- > 0) {
+        printf("%.80s\n", rows[count]);
+        print_gap(gaps[count]);
+    }
     puts("           0  NULL points here");
-}
-
-/* Prints the addresses, the rights and the end of the path. */
-static void print_mapping(char *line, const char *names)
-{
-    char addresses[40], rights[5];
-    sscanf(line, "%39s %4s", addresses, rights);
-    line[strcspn(line, "\n")] = '\0';
-    const char *file = strrchr(line, '/');
-    if (file == NULL) file = strrchr(line, ' ');
-    printf("%-25s %s %-18.18s%s\n", addresses, rights, file + 1, names);
+    free(line);
+    fclose(maps);
 }
 
 static void print_gap(size_t size)
