@@ -39,7 +39,7 @@ demo: all
 	@tools/demo $(D)
 
 lecture: all
-	@tools/demo --lecture
+	@tools/demo $$(sed -n 's/^| `\([a-z_]*:[0-9,]*\)`.*/\1/p' docs/lecture.md)
 
 clean:
 	rm -f $(programs) extra/alloc.so .flags
