@@ -111,9 +111,9 @@ static void take(void)
 
 static int create_memory(void)
 {
-    const int fd = as_file ? open("/tmp", O_TMPFILE | O_RDWR, 0600)
+    const int fd = as_file ? open("/dev/shm", O_TMPFILE | O_RDWR, 0600)
                            : memfd_create("note", MFD_ALLOW_SEALING);
-    if (fd == -1) err(1, "%s", as_file ? "/tmp" : "memfd_create");
+    if (fd == -1) err(1, "%s", as_file ? "/dev/shm" : "memfd_create");
     const int error = posix_fallocate(fd, 0, SIZE);
     if (error != 0) errx(1, "posix_fallocate: %s", strerror(error));
     if (!as_file && fcntl(fd, F_ADD_SEALS, seals) == -1) err(1, "F_ADD_SEALS");
