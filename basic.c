@@ -71,14 +71,14 @@ int main(int argc, char *argv[])
         errx(1, "writing to stdout failed");
 }
 
-/* Shows at most 16 rows of 16 bytes, in hexadecimal and as text. They begin
-   with the first byte, or with the row of the place if it is far from there. */
+/* Shows at most 16 rows of 16 bytes, in hexadecimal and as text. The place is
+   in the first half of them. */
 static void show(const char *text, const char *place)
 {
     if (as_string) printf("%s\n", text);
-    long row = place - text < 128 ? 0 : (place - text) / 16 * 16;
-    const long end = row + 256 < length ? row + 256 : length;
-    for (; row < end; row += 16) {
+    const long start = (place - text) / 128 * 128;
+    const long end = start + 256 < length ? start + 256 : length;
+    for (long row = start; row < end; row += 16) {
         char hex[16 * 3 + 1] = "", chars[16 + 1] = "";
         for (int i = 0; i < 16 && row + i < end; i++) {
             const unsigned char c = text[row + i];
