@@ -85,11 +85,12 @@ int main(int argc, char *argv[])
 static void print_maps(const struct thing *things)
 {
     char rows[THINGS][160], *line = NULL;
-    size_t gaps[THINGS + 1] = {0}, size = 0, end = 0;
+    size_t gaps[THINGS + 1] = {0}; /* the last one is above the highest row */
+    size_t capacity = 0, end = 0;
     int count = 0;
     FILE *maps = fopen("/proc/self/maps", "r");
     if (maps == NULL) err(1, "/proc/self/maps");
-    while (getline(&line, &size, maps) != -1) {
+    while (getline(&line, &capacity, maps) != -1) {
         char rights[5], path[4096] = "", names[100] = "";
         const size_t last_end = end;
         size_t start;
@@ -101,8 +102,8 @@ static void print_maps(const struct thing *things)
                 sprintf(names + strlen(names), "  %s", things[i].name);
         if (*names == '\0') continue;
         const char *slash = strrchr(path, '/');
-        snprintf(rows[count], sizeof *rows, "%12zx-%-12zx %s %-18.18s%s", start,
-                 end, rights, slash == NULL ? path : slash + 1, names);
+        snprintf(rows[count], sizeof *rows, "%12.8zx-%-12.8zx %s %-18.18s%s",
+                 start, end, rights, slash == NULL ? path : slash + 1, names);
         count++;
     }
     while (count-- > 0) {
