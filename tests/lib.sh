@@ -109,6 +109,7 @@ variant() {
     # shellcheck disable=SC2086 # a variable may hold several words
     ${CC:-cc} ${CPPFLAGS:-} ${CFLAGS:-} "$@" "$ROOM/$name.bin/$source" \
         -o "$ROOM/$name.bin/${source%.c}" ${LDFLAGS:-} -pthread -lrt
+    hash -r # the shell remembers where it found the original
 }
 
 tidy() { ! ls -d "/dev/shm/$tag"*; }
