@@ -7,7 +7,6 @@
  *     add   8                            add   8
  *     store 8    --------> 8 <--------   store 8     8, and not 9
  *
- *     ./fsipc /tmp/counter.bin
  *     ./fsipc --jobs=2 --count=100000000 /tmp/counter.bin
  *
  * mmap(2), fork(2), flock(2)
@@ -33,13 +32,14 @@
 static int prot = PROT_READ | PROT_WRITE;
 static int flags = MAP_SHARED;
 static uint32_t times = 1000000000; /* the number of additions in a process */
-static uint32_t jobs = 0;           /* the number of children; 0: no child */
+static uint32_t jobs = 0;           /* the number of child processes */
 
 static const char *path;
 static volatile uint32_t *counter; /* the processes race here on purpose */
 static void (*add)(void);
 
-static void fork_children(void);
+static pid_t fork_children(void);
+static void report(long long expected);
 static void parse_options(int argc, char *argv[]);
 
 int main(int argc, char *argv[])
@@ -52,18 +52,21 @@ int main(int argc, char *argv[])
     /* Without space on the disk, a store into the mapping raises SIGBUS. */
     const int error = posix_fallocate(fd, 0, 4);
     if (error != 0) errx(1, "%s: %s", path, strerror(error));
-
-    /* From here on a load of *counter reads the file, and a store writes it. */
     counter = mmap(NULL, sizeof *counter, prot, flags, fd, 0);
     if (counter == MAP_FAILED) err(1, "%s: mmap", path);
-    if (jobs > 0) fork_children(); /* only the children return */
 
-    const uint32_t from = *counter;
-    const clock_t start = clock();
-    add();
-    const double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
-    printf("[%d] added %u times (%.2f ns each): from %u to %u\n", getpid(),
-           times, 1e9 * seconds / times, from, *counter);
+    const long long expected = *counter + 1LL * jobs * times;
+    if (expected > UINT32_MAX) errx(1, "4 bytes cannot hold %lld", expected);
+    if (jobs > 0 && fork_children() > 0) {
+        report(expected);
+    } else {
+        const uint32_t from = *counter;
+        const clock_t start = clock();
+        add();
+        const double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
+        printf("[%d] added %u times (%.2f ns each): from %u to %u\n", getpid(),
+               times, 1e9 * seconds / times, from, *counter);
+    }
     if (ferror(stdout) || fclose(stdout) == EOF)
         errx(1, "writing to stdout failed");
 }
@@ -84,7 +87,7 @@ static void add_atomically(void)
         atomic_fetch_add((_Atomic uint32_t *)counter, 1);
 }
 
-/* The lock belongs to the open file, so each process opens its own. */
+/* fork() shares an open file and its lock, so each process opens the file. */
 static void add_locked(void)
 {
     const int fd = open(path, O_RDWR);
@@ -104,31 +107,30 @@ static void add_batch(void)
     atomic_fetch_add((_Atomic uint32_t *)counter, mine);
 }
 
-/* Only the parent knows how often all children add, so the parent reports. */
-static void fork_children(void)
+/* Returns 0 in each child, as fork() does. */
+static pid_t fork_children(void)
 {
-    const double added = (double)jobs * times, expected = *counter + added;
-    if (expected > UINT32_MAX) errx(1, "%s: cannot hold %.0f", path, expected);
     const pid_t parent = getpid();
-    for (uint32_t i = 0; i < jobs; i++) {
-        const pid_t child = fork();
-        if (child == -1) err(1, "fork");
-        if (child > 0) continue;
-        /* No child outlives the parent, whatever ends it. */
-        if (prctl(PR_SET_PDEATHSIG, SIGKILL) == -1) err(1, "prctl");
-        if (getppid() != parent) exit(1);
-        return;
-    }
-    int status;
-    while (wait(&status) != -1)
-        if (status != 0) errx(1, "a child failed or was killed");
+    pid_t child = 1;
+    for (uint32_t i = 0; i < jobs && child > 0; i++) child = fork();
+    if (child == -1) err(1, "fork");
+    /* No child outlives the parent, whatever ends it. */
+    if (child == 0 && prctl(PR_SET_PDEATHSIG, SIGKILL) == -1) err(1, "prctl");
+    if (child == 0 && getppid() != parent) exit(1);
+    return child;
+}
 
-    const double lost = expected - *counter;
-    printf("[%d] expected %.0f, actual %u, lost %.0f (%.1f%%)\n", getpid(),
-           expected, *counter, lost, 100 * lost / added);
-    if (ferror(stdout) || fclose(stdout) == EOF)
-        errx(1, "writing to stdout failed");
-    exit(0);
+/* Waits for the children. Only the parent knows how often all of them add 1. */
+static void report(long long expected)
+{
+    int status = 0;
+    while (status == 0 && wait(&status) != -1) continue;
+    if (WIFSIGNALED(status)) errx(1, "a child was killed");
+    if (status != 0) exit(1); /* the child has printed the reason */
+    const uint32_t actual = *counter;
+    const long long lost = expected - actual;
+    printf("[%d] expected %lld, actual %u, lost %lld (%.1f%%)\n", getpid(),
+           expected, actual, lost, 100.0 * lost / times / jobs);
 }
 
 static const char usage[] =
@@ -139,20 +141,20 @@ static uint32_t parse_number(const char *text, uint32_t most)
 {
     char *end;
     const long long number = strtoll(text, &end, 10);
-    if (*end != '\0' || number < 1 || number > most)
-        errx(2, "%s: not a number from 1 to %u\n%s", text, most, usage);
-    return number;
+    if (*end == '\0' && number >= 1 && number <= most) return number;
+    errx(2, "%s: not a number from 1 to %u\n%s", text, most, usage);
 }
 
 static void parse_options(int argc, char *argv[])
 {
     const struct option options[] = {
-        {"count", 1, NULL, 'c'}, {"help", 0, NULL, '?'},
-        {"jobs", 1, NULL, 'j'},  {"private", 0, &flags, MAP_PRIVATE},
-        {"sync", 1, NULL, 's'},  {0}};
+        {"count", required_argument, NULL, 'c'},
+        {"jobs", required_argument, NULL, 'j'},
+        {"private", no_argument, &flags, MAP_PRIVATE},
+        {"sync", required_argument, NULL, 's'},
+        {0}};
     const char *sync = "none";
-    int option = 0;
-    while (option != -1) {
+    for (int option = 0; option != -1;) {
         option = getopt_long_only(argc, argv, "", options, NULL);
         if (option == '?') errx(2, "%s", usage);
         if (option == 'c') times = parse_number(optarg, UINT32_MAX);
