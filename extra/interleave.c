@@ -18,8 +18,10 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -51,10 +53,12 @@ int main(int argc, char *argv[])
     setvbuf(stdout, NULL, _IOLBF, 0); /* print the steps as they happen */
     signal(SIGPIPE, SIG_IGN);         /* or a process dies during its turn */
 
+    const pid_t parent = getpid();
     const pid_t child = fork();
     if (child == -1) err(1, "fork");
     me = child == 0 ? '2' : '1';
-    alarm(10); /* ends a process that waits for one that was killed */
+    if (child == 0 && prctl(PR_SET_PDEATHSIG, SIGKILL) == -1) err(1, "prctl");
+    if (child == 0 && getppid() != parent) exit(1);
     for (size_t i = increments_of(me); i > 0; i--) add_1();
     if (child == 0) return 0;
 
@@ -95,6 +99,7 @@ static void add_1(void)
 
 static void take_turn(void)
 {
+    alarm(10); /* ends the parent if the child has been killed */
     while (order[page->steps] != me) sched_yield();
 }
 
