@@ -13,7 +13,6 @@
  */
 #define _GNU_SOURCE
 #include <err.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <semaphore.h>
 #include <signal.h>
@@ -22,7 +21,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -57,7 +55,7 @@ int main(int argc, char *argv[])
     /* A blocked signal stays pending until the child waits for it. */
     sigemptyset(&usr1);
     sigaddset(&usr1, SIGUSR1);
-    sigprocmask(SIG_BLOCK, &usr1, NULL);
+    if (sigprocmask(SIG_BLOCK, &usr1, NULL) == -1) err(1, "sigprocmask");
 
     const pid_t parent = getpid();
     const pid_t child = fork();
@@ -71,7 +69,8 @@ int main(int argc, char *argv[])
 static void run_parent(pid_t child, const char *path)
 {
     /* Without notification, chance decides. Here the child is always first. */
-    if (notify == NONE) waitid(P_PID, child, NULL, WEXITED | WNOWAIT);
+    if (notify == NONE && waitid(P_PID, child, NULL, WEXITED | WNOWAIT) == -1)
+        err(1, "waitid");
     if (path == NULL) strcpy(page->text, "greetings from your parent");
     if (path != NULL) sprintf(page->text, "%ld lines", count_lines(path));
     say("parent", "writes", page->text);
@@ -83,22 +82,19 @@ static void run_parent(pid_t child, const char *path)
     if (waitpid(child, &status, 0) == -1) err(1, "waitpid");
     if (WIFSIGNALED(status))
         errx(1, "the child was killed: %s", strsignal(WTERMSIG(status)));
-    if (status != 0) exit(1); /* the child has said why */
+    if (status != 0) exit(1); /* the child has printed the reason */
     say("parent", "reads", page->reply);
 }
 
 static long count_lines(const char *path)
 {
-    const int fd = open(path, O_RDONLY);
-    if (fd == -1) err(1, "%s", path);
-    struct stat st;
-    if (fstat(fd, &st) == -1) err(1, "%s: fstat", path);
-    if (st.st_size == 0) return 0; /* an empty file cannot be mapped */
-    const char *text = mmap(NULL, st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (text == MAP_FAILED) err(1, "%s: mmap", path);
+    FILE *file = fopen(path, "r");
+    if (file == NULL) err(1, "%s", path);
     long lines = 0;
-    for (off_t i = 0; i < st.st_size; i++)
-        if (text[i] == '\n') lines++;
+    for (int c = getc(file); c != EOF; c = getc(file)) {
+        if (c == '\n') lines++;
+    }
+    if (ferror(file)) err(1, "%s", path);
     return lines;
 }
 
@@ -133,10 +129,11 @@ static const char usage[] =
 static const char *parse_options(int argc, char *argv[])
 {
     const struct option options[] = {
-        {"notify", 1, NULL, 'n'}, {"private", 0, &flags, MAP_PRIVATE}, {0}};
+        {"notify", required_argument, NULL, 'n'},
+        {"private", no_argument, &flags, MAP_PRIVATE},
+        {0}};
     const char *way = "signal";
-    int option = 0;
-    while (option != -1) {
+    for (int option = 0; option != -1;) {
         option = getopt_long_only(argc, argv, "", options, NULL);
         if (option == '?') errx(2, "%s", usage);
         if (option == 'n') way = optarg;

@@ -17,8 +17,10 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -52,16 +54,20 @@ int main(int argc, char *argv[])
     if (sched_getaffinity(0, sizeof others, &others) == -1)
         err(1, "sched_getaffinity");
     CPU_XOR(&others, &others, &one);
+    const int alone = CPU_COUNT(&others) == 0;
 
+    const pid_t parent = getpid();
     const pid_t child = fork();
     if (child == -1) err(1, "fork");
-    alarm(10); /* ends a process that waits for one that was killed */
+    if (!alone && sched_setaffinity(0, sizeof one, child > 0 ? &one : &others))
+        err(1, "sched_setaffinity");
     if (child == 0) {
-        sched_setaffinity(0, sizeof others, &others);
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL) == -1) err(1, "prctl");
+        if (getppid() != parent) exit(1);
         for (;;) process_2();
     }
 
-    sched_setaffinity(0, sizeof one, &one);
+    alarm(10); /* ends the parent if the child has been killed */
     long rounds = 0, both_0 = 0;
     const time_t end = time(NULL) + 2;
     while (time(NULL) < end) {
@@ -72,7 +78,7 @@ int main(int argc, char *argv[])
     if (wait(NULL) == -1) err(1, "wait");
     printf("%ld rounds, both read 0 in %ld (%.2f%%)\n", rounds, both_0,
            100.0 * both_0 / rounds);
-    if (CPU_COUNT(&others) == 0)
+    if (alone)
         puts("There is only one core, and it sees its own stores in order.");
     if (ferror(stdout) || fclose(stdout) == EOF)
         errx(1, "writing to stdout failed");
