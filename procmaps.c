@@ -84,35 +84,33 @@ int main(int argc, char *argv[])
    list has ended. */
 static void print_maps(const struct thing *things)
 {
-    char rows[THINGS][160], *line = NULL;
+    char rows[THINGS][160], rights[5], path[4096];
     size_t gaps[THINGS + 1] = {0}; /* the last one is above the highest row */
-    size_t capacity = 0, end = 0;
+    size_t start, end, last_end = 0;
     int count = 0;
     FILE *maps = fopen("/proc/self/maps", "r");
     if (maps == NULL) err(1, "/proc/self/maps");
-    while (getline(&line, &capacity, maps) != -1) {
-        char rights[5], path[4096] = "", names[100] = "";
-        const size_t last_end = end;
-        size_t start;
-        sscanf(line, "%zx-%zx %4s %*s %*s %*s %4095[^\n]", &start, &end, rights,
-               path);
-        gaps[count] += start - last_end;
+    while (fscanf(maps, "%zx-%zx %4s %*s %*s %*s%4095[^\n]%*[^\n]", &start,
+                  &end, rights, path) == 4) {
+        char names[100] = "";
         for (int i = 0; i < THINGS; i++)
             if (start <= things[i].address && things[i].address < end)
                 sprintf(names + strlen(names), "  %s", things[i].name);
+        gaps[count] += start - last_end;
+        last_end = end;
         if (*names == '\0') continue;
         const char *slash = strrchr(path, '/');
+        const char *file = slash == NULL ? path + strspn(path, " ") : slash + 1;
         snprintf(rows[count], sizeof *rows, "%12.8zx-%-12.8zx %s %-18.18s%s",
-                 start, end, rights, slash == NULL ? path : slash + 1, names);
+                 start, end, rights, file, names);
         count++;
     }
+    fclose(maps);
     while (count-- > 0) {
         printf("%.80s\n", rows[count]);
         print_gap(gaps[count]);
     }
     puts("           0  NULL points here");
-    free(line);
-    fclose(maps);
 }
 
 static void print_gap(size_t size)
