@@ -20,10 +20,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* To experiment, change these lines. */
-static int prot = PROT_READ;
-static int flags = MAP_SHARED;
-
 struct note {
     size_t offset; /* of the words, from the beginning of the file */
     char *pointer; /* to the words */
@@ -41,7 +37,7 @@ int main(int argc, char *argv[])
 
     const int fd = open(path, O_RDWR | O_CREAT, 0600);
     if (fd == -1) err(1, "%s", path);
-    const struct note *note = mmap(NULL, SIZE, prot, flags, fd, 0);
+    const struct note *note = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, fd, 0);
     if (note == MAP_FAILED) err(1, "%s: mmap", path);
 
     const off_t size = lseek(fd, 0, SEEK_END);
