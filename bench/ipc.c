@@ -13,6 +13,7 @@
  */
 #define _GNU_SOURCE
 #include <err.h>
+#include <limits.h>
 #include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
@@ -33,8 +34,7 @@ enum { SLOTS = 4, PIECE = 64 << 10 };
 
 /* Messages are timed in laps of 16. Pong answers each message, or the last of
    each lap, or none. A message begins and ends with its number. */
-enum { LAP = 16, EACH = 1, LAST = LAP, NONE = INT32_MAX };
-enum { WORD = sizeof(uint64_t) };
+enum { LAP = 16, EACH = 1, LAST = LAP, NONE = INT_MAX, WORD = 8 };
 static uint64_t message[PIECE / WORD];
 
 /* One direction. Each counter has a cache line to itself, because two cores
@@ -155,7 +155,6 @@ static void ping(void)
     }
 }
 
-/* Runs until it is killed. */
 static void pong(void)
 {
     for (uint64_t n = 1;; n++) {

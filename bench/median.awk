@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
-# median.awk: reads lines of four fields, separated by tabs: table, row, value,
-# unit. For table.awk or plot.awk, which follows it, it finds median[], low[] and
-# high[] of table and row, names[1..tables] and row[table, 1..rows[table]].
+# median.awk: reads lines "table <tab> row <tab> value <tab> unit". table.awk and
+# plot.awk, which follow it, use median[table, row], low[], high[] and the names.
 
 function summarise(key,    i, j, value) {
     for (i = 2; i <= count[key]; i++) { # insertion sort

@@ -24,18 +24,17 @@ function losses(name,    r, key, race, others) {
 }
 
 END {
-    for (i = 0; i < 80; i++) hashes = hashes "#"
     for (t = 1; t <= tables; t++) {
         name = names[t]
         first = median[name, row[name, 1]]
-        largest = width = 0
+        largest = 1e-9
+        width = 0
         for (r = 1; r <= rows[name]; r++) {
             key = name SUBSEP row[name, r]
             if (median[key] > largest) largest = median[key]
             if (length(row[name, r]) > width) width = length(row[name, r])
         }
         form = "\n  %-" width "s %7s  %-16s %7s"
-        columns = width < 22 ? 20 : 42 - width # what is left of 80
         printf "\n%s: %s, less is better, median of %d", name, unit[name],
             count[key]
         printf form, "", "median", "lowest..highest", "ratio"
@@ -44,8 +43,8 @@ END {
             ratio = first == 0 ? "-" : number(median[key] / first)
             spread = number(low[key]) ".." number(high[key])
             printf form, row[name, r], number(median[key]), spread, ratio
-            bar = largest > 0 ? columns * median[key] / largest : 0
-            if (bar >= 1) printf "  %s", substr(hashes, 1, bar)
+            bar = substr("##################", 1, 18 * median[key] / largest)
+            if (bar != "") printf "  %s", bar
         }
         print "\nhere " (unit[name] == "%" ? losses(name) : \
             compare(name, row[name, rows[name]], row[name, 1]))
