@@ -80,8 +80,8 @@ int main(int argc, char *argv[])
 }
 
 /* The kernel's list begins with the lowest address, and the picture with the
-   highest. So each row is kept, with the size of the gaps below it, until the
-   list has ended. */
+   highest. So this keeps the rows, and the size of the gaps below each, until
+   the list has ended. */
 static void print_maps(const struct thing *things)
 {
     char rows[THINGS][160], rights[5], path[4096];
@@ -120,8 +120,8 @@ static void print_gap(size_t size)
     if (size > 0) printf("            : %zu %ciB of nothing\n", size, *unit);
 }
 
-/* mmap() only promises memory; the first access to a page makes the kernel
-   provide it. Through volatile, a byte is read though nothing uses it. */
+/* mmap() only promises memory. The first access to a page makes the kernel
+   provide it. volatile keeps the load, although nothing uses the byte. */
 static void touch(volatile char *pages, size_t page)
 {
     print_pages("of ten untouched pages:", pages, page);
