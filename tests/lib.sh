@@ -11,7 +11,7 @@
 #   start LOG COMMAND...           in the background; its process is $pid
 #   enter                          a line for what was started
 #   end                            waits for it; its status is $status
-#   wait_for COMMAND...            until it succeeds, for at most 20 seconds
+#   wait_for COMMAND...            until it succeeds, for at most a minute
 #   variant NAME SED [FLAG]...     a changed copy of a program, first in PATH
 #
 # Only objects whose names begin with $tag are a test's own.
@@ -97,7 +97,7 @@ wait_for() {
     tries=0
     until "$@" >/dev/null 2>&1; do
         tries=$((tries + 1))
-        [ $tries -lt 400 ] || { echo "# in vain: $*" && return 1; }
+        [ $tries -lt 1200 ] || { echo "# in vain: $*" && return 1; }
         sleep 0.05
     done
 }
