@@ -37,8 +37,8 @@ static void update(int fd, struct record *records);
 static void read_all(int fd);
 static void load_all(const char *row, const char *file, clock_t start);
 static void use_pages(int fd);
-static void map_sparse(const char *row, int fd, off_t size);
 static void touch(const char *row, int fd, int its_prot, int its_flags);
+static void map_sparse(const char *row, int fd, off_t size);
 
 int main(int argc, char *argv[])
 {
@@ -64,16 +64,16 @@ int main(int argc, char *argv[])
     load_all("mapped", fresh, start);
     use_pages(fd);
 
+    touch("file, read", fd, PROT_READ, flags);
+    touch("file, second touch", fd, PROT_READ, flags | MAP_POPULATE);
+    touch("file, write", fd, prot, flags);
+    touch("anonymous", -1, prot, MAP_PRIVATE | MAP_ANONYMOUS);
+
     const int sparse = memfd_create("sparse", MFD_CLOEXEC);
     if (sparse == -1) err(1, "memfd_create");
     map_sparse("1 MiB", sparse, 1 << 20);
     map_sparse("1 GiB", sparse, 1 << 30);
     map_sparse("1 TiB", sparse, (off_t)1 << 40);
-
-    touch("file, read", fd, PROT_READ, flags);
-    touch("file, second touch", fd, PROT_READ, flags | MAP_POPULATE);
-    touch("file, write", fd, prot, flags);
-    touch("anonymous", -1, prot, MAP_PRIVATE | MAP_ANONYMOUS);
     if (ferror(stdout) || fclose(stdout) == EOF)
         errx(1, "writing to stdout failed");
 }
@@ -155,16 +155,6 @@ static void use_pages(int fd)
     report(table, "mmap, load, munmap", start, PAGES);
 }
 
-/* Where the address space is too small, there is no row. The mappings remain. */
-static void map_sparse(const char *row, int fd, off_t size)
-{
-    if (ftruncate(fd, size) == -1) err(1, "%s: ftruncate", row);
-    const clock_t start = clock();
-    for (int i = 0; i < MAPPINGS; i++)
-        if (mmap(NULL, size, prot, flags, fd, 0) == MAP_FAILED) return;
-    report("mmap() of a sparse file", row, start, MAPPINGS);
-}
-
 /* A huge page would be 512 pages at one touch. The advice against it fails only
    where the kernel has no huge pages. */
 static void touch(const char *row, int fd, int its_prot, int its_flags)
@@ -181,4 +171,14 @@ static void touch(const char *row, int fd, int its_prot, int its_flags)
         else
             (void)bytes[at];
     report("first touch of a page", row, start, SIZE / page);
+}
+
+/* Where the address space is too small, there is no row. The mappings remain. */
+static void map_sparse(const char *row, int fd, off_t size)
+{
+    if (ftruncate(fd, size) == -1) err(1, "%s: ftruncate", row);
+    const clock_t start = clock();
+    for (int i = 0; i < MAPPINGS; i++)
+        if (mmap(NULL, size, prot, flags, fd, 0) == MAP_FAILED) return;
+    report("mmap() of a sparse file", row, start, MAPPINGS);
 }

@@ -110,10 +110,9 @@ static void open_ways(void)
 {
     for (int i = 0; i < 2; i++) {
         if (sem_init(&way[i].posted, 1, 0) == -1) err(1, "sem_init");
-        int *ends = way[i].ends;
-        if (row->means == PIPE && pipe(ends) == -1) err(1, "pipe");
+        if (row->means == PIPE && pipe(way[i].ends) == -1) err(1, "pipe");
         if (row->means == SOCKETPAIR &&
-            socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == -1)
+            socketpair(AF_UNIX, SOCK_STREAM, 0, way[i].ends) == -1)
             err(1, "socketpair");
     }
 }
@@ -178,13 +177,12 @@ static void put(struct way *to, int size, uint64_t number)
     if (row->means == POST && sem_post(&to->posted) == -1) err(1, "sem_post");
 }
 
-/* In shared memory, the receiver can load what it needs from the slot. Here it
-   needs the number. */
+/* Bytes from a pipe can arrive in parts. In shared memory, the receiver can load
+   what it needs from the slot: here the number. */
 static void take(struct way *from, int size, uint64_t number)
 {
     const uint64_t *words = message;
     if (row->means == PIPE || row->means == SOCKETPAIR) {
-        /* A message can arrive in parts. */
         for (int done = 0; done < size;) {
             const int got =
                 read(from->ends[0], (char *)message + done, size - done);

@@ -57,7 +57,6 @@ function end() {
         (percent ? "" : ", the scale of the time is logarithmic"))
     text(380, 396, "note", machine)
     print "</svg>" >svg
-    print svg
 }
 
 END {
