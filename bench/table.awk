@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # table.awk: prints the tables that median.awk has read. The ratio is to the
-# first row. The line below a table says what it shows on this machine.
+# first row. The line below a table is its conclusion on this machine.
 
 # Two rows differ clearly if a median is outside the range of the other row.
 function compare(name, more, less,    a, b) {
