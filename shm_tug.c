@@ -72,7 +72,7 @@ int main(int argc, char *argv[])
 }
 
 /* The load and the store are atomic, but the opponent can store between them.
-   atomic_exchange() stores a value and returns the one that it overwrote. */
+   atomic_exchange() stores a value and returns the value that it overwrites. */
 static void pull(void)
 {
     const int step = role == LEFT ? -1 : 1;
@@ -80,7 +80,7 @@ static void pull(void)
     usleep(rand() % longest_heave);
     const int before = atomic_exchange(&game->rope, rope + step);
 
-    if (abs(before) >= TO_WIN) { /* too late: the opponent has won */
+    if (abs(before) >= TO_WIN) { /* the opponent has already won */
         game->rope = before;
         return;
     }
@@ -95,8 +95,8 @@ static void check(int error)
     if (error != 0) errx(1, "%s: %s", name, strerror(error));
 }
 
-/* The owner of the mutex might die after it moved the rope and before it
-   counted the pull. The next process that locks a robust mutex is told. */
+/* If the owner dies after it moved the rope and before it counted the pull, the
+   next process that locks the robust mutex repairs this. */
 static void lock(void)
 {
     int error = pthread_mutex_lock(&game->mutex);
@@ -185,7 +185,8 @@ static void sum_up(void)
     printf("the rope should be at %d\n", should);
     printf("it is at %d: %d steps were lost, ", rope, by_left + by_right);
     printf("%d overwritten by left, %d by right\n", by_left, by_right);
-    if (rope != should - by_left + by_right) puts("a player was killed");
+    if (rope != should - by_left + by_right)
+        puts("a player was killed in the middle of a pull");
     if (rope <= -TO_WIN) puts("left wins");
     if (rope >= TO_WIN) puts("right wins");
     if (abs(rope) < TO_WIN) puts("nobody wins");
