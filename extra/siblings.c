@@ -86,7 +86,7 @@ static void give(void)
     printf("[giver] reads: %.*s", SIZE, note);
 }
 
-/* If memory shrinks, the next access raises SIGBUS. A seal prevents that. */
+/* If the memory shrinks, an access raises SIGBUS. A seal prevents that. */
 static void take(void)
 {
     const int peer = open_socket();
