@@ -173,7 +173,7 @@ static void touch(const char *row, int fd, int its_prot, int its_flags)
     report("first touch of a page", row, start, SIZE / page);
 }
 
-/* Where the address space is too small, there is no row. The mappings remain. */
+/* If the address space is too small, there is no row. The mappings remain. */
 static void map_sparse(const char *row, int fd, off_t size)
 {
     if (ftruncate(fd, size) == -1) err(1, "%s: ftruncate", row);

@@ -177,8 +177,8 @@ static void put(struct way *to, int size, uint64_t number)
     if (row->means == POST && sem_post(&to->posted) == -1) err(1, "sem_post");
 }
 
-/* Bytes from a pipe can arrive in parts. In shared memory, the receiver can load
-   what it needs from the slot: here the number. */
+/* Bytes from a pipe can arrive in parts. From a slot in shared memory, the
+   receiver can load what it needs, here the number. */
 static void take(struct way *from, int size, uint64_t number)
 {
     const uint64_t *words = message;

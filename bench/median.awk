@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-# median.awk: reads lines "table <tab> row <tab> value <tab> unit". table.awk and
-# plot.awk, which follow it, use median[table, row], low[], high[] and the names.
+# median.awk: reads lines of table, row, value and unit, separated by tabs.
+# table.awk and plot.awk, which follow, use median[table, row], low[], high[].
 
 function summarise(key,    i, j, value) {
     for (i = 2; i <= count[key]; i++) { # insertion sort

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MIT
-# plot.awk: draws tables that median.awk has read as directory/measured-*.svg: a
-# column for each row, with a dot for each measurement.
+# plot.awk: draws tables as directory/measured-*.svg, with a dot for each value.
 
 function text(x, y, class, words) {
     printf "  <text x=\"%d\" y=\"%d\" class=\"%s\">%s</text>\n",
@@ -13,7 +12,7 @@ function height(value) {
     return 310 - 30 * (log(value) / log(10) + 2)
 }
 
-function begin(file, title,    i, words) {
+function begin(file, title,    i, words, label) {
     svg = directory "/measured-" file ".svg"
     percent = file == "lost-updates"
     print "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 760 410\"" \
@@ -27,11 +26,11 @@ function begin(file, title,    i, words) {
         "  <rect x=\".5\" y=\".5\" width=\"759\" height=\"409\" rx=\"10\"" \
         " fill=\"#f6f8fa\" stroke=\"#d0d7de\"/>" >svg
     text(380, 30, "", title)
-    split(percent ? "0 %,25 %,50 %,75 %,100 %" : "10 ns,1 µs,100 µs,10 ms,1 s", \
-        words, ",")
+    words = percent ? "0 %,25 %,50 %,75 %,100 %" : "10 ns,1 µs,100 µs,10 ms,1 s"
+    split(words, label, ",")
     for (i = 0; i < 5; i++) {
         printf "  <path d=\"M90 %d H730\"/>\n", 310 - 60 * i >svg
-        text(60, 314 - 60 * i, "note", words[i + 1])
+        text(60, 314 - 60 * i, "note", label[i + 1])
     }
 }
 
@@ -44,7 +43,8 @@ function draw(name, pattern, colour, place,    r, i, n, c, x, key) {
         key = name SUBSEP row[name, r]
         x = 90 + 640 * (c++ + .5) / n
         text(x, 332, "note", row[name, r])
-        if (!place) text(x, 352, "", number(median[key]) (percent ? " %" : " µs"))
+        unit_of = percent ? " %" : " µs"
+        if (!place) text(x, 352, "", number(median[key]) unit_of)
         for (i = 1; i <= count[key]; i++)
             printf "  <circle class=\"%s\" cx=\"%d\" cy=\"%.1f\" r=\"4\"/>\n",
                 colour, x, height(values[key, i]) >svg
