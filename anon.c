@@ -95,6 +95,7 @@ static long count_lines(const char *path)
         if (c == '\n') lines++;
     }
     if (ferror(file)) err(1, "%s", path);
+    fclose(file);
     return lines;
 }
 
