@@ -91,10 +91,10 @@ static void take(void)
 {
     const int peer = open_socket();
     const int fd = receive_descriptor(peer);
-    if (lseek(fd, 0, SEEK_END) < SIZE) errx(1, "descriptor %d: too short", fd);
     const int found = fcntl(fd, F_GET_SEALS);
     if (found == -1 || !(found & F_SEAL_SHRINK))
         errx(1, "descriptor %d: refused, because it can shrink", fd);
+    if (lseek(fd, 0, SEEK_END) < SIZE) errx(1, "descriptor %d: too short", fd);
 
     char *note = mmap(NULL, SIZE, prot, flags, fd, 0);
     if (note == MAP_FAILED) {
