@@ -60,8 +60,8 @@ int main(int argc, char *argv[])
     if (*zeros != '\0' || memcmp(zeros, zeros + 1, SIZE - length - 1) != 0)
         errx(1, "%s: persist did not write it; use another -file", path);
 
-    /* No read(), no write(): the variable is the file. The old text is removed
-       from its end, so a killed run also leaves a text and zeros. */
+    /* The variable is the file, so this needs no read() and no write(). The old
+       text is removed from its end, so a killed run leaves a text and zeros. */
     if (writing) {
         volatile char *byte = text; /* keeps the order of these stores */
         for (size_t i = length; i > 0; i--) byte[i - 1] = '\0';
@@ -73,7 +73,7 @@ int main(int argc, char *argv[])
         errx(1, "writing to stdout failed");
 }
 
-/* The whole input is read before anything is changed. */
+/* Reads the whole input, before main() changes anything. */
 static void read_input(void)
 {
     const size_t length = fread(input, 1, SIZE, stdin);
