@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * pointer: a file that says in two ways where its words are.
+ * pointer: a file that records in two ways where its words are.
  *
  *     first run: mapped at 0x7f20...000  | 16 | 0x7f20...010 | words |
  *     next run:  mapped at 0x7fc5...000  | 16 | 0x7f20...010 | words |
@@ -56,7 +56,7 @@ int main(int argc, char *argv[])
 }
 
 /* The file is still empty, but its address is already known. One write() makes
-   it complete, so a killed run leaves no half of a note. */
+   it complete, so a killed run leaves no half-written note. */
 static void write_note(int fd, const struct note *place)
 {
     struct note note = {.offset = offsetof(struct note, words),
