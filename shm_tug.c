@@ -185,8 +185,6 @@ static void sum_up(void)
     printf("the rope should be at %d\n", should);
     printf("it is at %d: %d steps were lost, ", rope, by_left + by_right);
     printf("%d overwritten by left, %d by right\n", by_left, by_right);
-    if (rope != should - by_left + by_right)
-        puts("a player was killed in the middle of a pull");
     if (rope <= -TO_WIN) puts("left wins");
     if (rope >= TO_WIN) puts("right wins");
     if (abs(rope) < TO_WIN) puts("nobody wins");
@@ -201,13 +199,12 @@ static void arbitrate(void)
     usleep(100000); /* let both find that the game has not started */
     game->started = 1;
 
-    const int draws = isatty(STDOUT_FILENO);
     for (long frame = 0; !game->over && frame < 30 * seconds; frame++) {
-        if (draws) draw('\r');
+        if (isatty(STDOUT_FILENO)) draw('\r');
         usleep(1000000 / 30);
     }
     end_game();
-    if (draws) draw('\n');
+    if (isatty(STDOUT_FILENO)) draw('\n');
     sum_up();
     if (shm_unlink(name) == -1) err(1, "%s: shm_unlink", name);
 }
