@@ -93,16 +93,8 @@ static void arbitrate(char *object)
 }
 
 static const char usage[] =
-    "usage: shm_basic [--excl] [--keep] [--name=/NAME] [--delay=SECONDS]\n"
+    "usage: shm_basic [--excl] [--keep] [--name=/NAME] [--delay=0...60]\n"
     "                 arbiter | producer TEXT | consumer";
-
-static void parse_delay(const char *word)
-{
-    char *end;
-    delay = strtod(word, &end);
-    if (end == word || *end != '\0' || !(delay >= 0 && delay <= 60))
-        errx(2, "--delay=%s: not a number from 0 to 60\n%s", word, usage);
-}
 
 static void parse_options(int argc, char *argv[])
 {
@@ -113,13 +105,15 @@ static void parse_options(int argc, char *argv[])
         {"name", required_argument, NULL, 'n'},
         {0}};
     const char *const roles[] = {"arbiter", "producer", "consumer"};
+    char *end = "";
     int option = 0;
     while (option != -1) {
         option = getopt_long_only(argc, argv, "", options, NULL);
-        if (option == 'd') parse_delay(optarg);
+        if (option == 'd') delay = strtod(optarg, &end);
         if (option == 'n') name = optarg;
-        if (option == '?') errx(2, "%s", usage);
+        if (option == '?' || end == optarg) errx(2, "%s", usage);
     }
+    if (*end != '\0' || !(delay >= 0 && delay <= 60)) errx(2, "%s", usage);
     const char *word = optind < argc ? argv[optind] : "";
     while (role <= CONSUMER && strcmp(word, roles[role]) != 0) role++;
     const int words = role == PRODUCER ? 2 : 1;
