@@ -32,9 +32,9 @@ static long seconds = 10;         /* of the game, or of waiting for it */
 enum { TO_WIN = 20, EDGE = 27 };  /* steps from the middle */
 
 struct game {
-    int kind;             /* 0 in a new object, TUG afterwards */
+    int kind;             /* 0 in a new object, TUG in a game */
     int started;          /* not atomic, on purpose */
-    _Atomic int over;     /* no player begins another pull */
+    _Atomic int over;     /* if 1, no player begins another pull */
     _Atomic int rope;     /* left pulls it below 0 */
     _Atomic int pulls[2]; /* by left, by right */
     _Atomic int lost[2];  /* the opponent's steps that left, right overwrote */
@@ -96,7 +96,7 @@ static void check(int error)
 }
 
 /* If the owner dies after it moved the rope and before it counted the pull, the
-   next process that locks the robust mutex repairs this. */
+   next process that locks the robust mutex repairs the rope. */
 static void lock(void)
 {
     int error = pthread_mutex_lock(&game->mutex);
@@ -135,7 +135,7 @@ static int seats(int command, int first, int count)
     return lockf(fd, command, count);
 }
 
-/* Ends the game. When both seats are free, nothing changes any more. */
+/* Ends the game, and waits until both players have left their seats. */
 static void end_game(void)
 {
     game->started = 1;
@@ -156,7 +156,7 @@ static void begin_game(void)
     end_game();
     *game = (struct game){.kind = TUG, .locked = lock_option};
 
-    /* Shared, it works between processes. Robust, it survives its owner. */
+    /* Shared, a mutex works between processes. Robust, it survives its owner. */
     pthread_mutexattr_t attributes;
     check(pthread_mutexattr_init(&attributes));
     check(pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED));

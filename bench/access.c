@@ -42,7 +42,7 @@ static void map_sparse(const char *row, int fd, off_t size);
 
 int main(int argc, char *argv[])
 {
-    if (argc > 1) errx(2, "%s: unexpected\nusage: access", argv[1]);
+    if (argc > 1) errx(2, "%s: unexpected argument\nusage: access", argv[1]);
     const char *directory = getenv("TMPDIR");
     if (directory == NULL) directory = "/tmp";
     const int fd = open(directory, O_TMPFILE | O_RDWR, 0600);

@@ -9,7 +9,7 @@
  *     ./bench/handover
  *
  * It starts a manager of its own, extra/xman or the program XMAN. All processes
- * use one core: to wake another core can take longer than to copy a page.
+ * use one core, because waking another can take longer than copying a page.
  * unix(7), cmsg(3), memfd_create(2)
  */
 #define _GNU_SOURCE

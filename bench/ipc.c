@@ -73,7 +73,7 @@ static void take(struct way *from, int size, uint64_t number);
 
 int main(int argc, char *argv[])
 {
-    if (argc > 1) errx(2, "%s: unexpected\nusage: ipc", argv[1]);
+    if (argc > 1) errx(2, "%s: unexpected argument\nusage: ipc", argv[1]);
     setvbuf(stdout, NULL, _IOLBF, 0);
 
     /* Where there is a second core, ping has a core to itself. */
