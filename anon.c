@@ -91,9 +91,8 @@ static long count_lines(const char *path)
     FILE *file = fopen(path, "r");
     if (file == NULL) err(1, "%s", path);
     long lines = 0;
-    for (int c = getc(file); c != EOF; c = getc(file)) {
+    for (int c = getc(file); c != EOF; c = getc(file))
         if (c == '\n') lines++;
-    }
     if (ferror(file)) err(1, "%s", path);
     fclose(file);
     return lines;

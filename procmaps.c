@@ -54,7 +54,7 @@ int main(int argc, char *argv[])
     const size_t page = sysconf(_SC_PAGESIZE);
     char *pages = mmap(NULL, PAGES * page, prot, flags, -1, 0);
     if (pages == MAP_FAILED) err(1, "mmap of %d pages", PAGES);
-    /* The kernel merges adjacent mappings of one kind. Keep this one separate. */
+    /* The kernel merges adjacent mappings of one kind. Keep these separate. */
     if (madvise(pages, PAGES * page, MADV_DONTFORK) == -1) err(1, "madvise");
 
     void *small = malloc(100), *large = malloc(1000000);
@@ -73,8 +73,6 @@ int main(int argc, char *argv[])
     printf("[%d] press Enter to end\n", getpid());
     fflush(stdout);
     getchar();
-    free(small);
-    free(large);
     if (ferror(stdout) || fclose(stdout) == EOF)
         errx(1, "writing to stdout failed");
 }
@@ -105,7 +103,6 @@ static void print_maps(const struct thing *things)
                  start, end, rights, file, names);
         count++;
     }
-    fclose(maps);
     while (count-- > 0) {
         printf("%.80s\n", rows[count]);
         print_gap(gaps[count]);

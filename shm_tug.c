@@ -156,7 +156,7 @@ static void begin_game(void)
     end_game();
     *game = (struct game){.kind = TUG, .locked = lock_option};
 
-    /* Shared, a mutex works between processes. Robust, it survives its owner. */
+    /* Shared, it works between processes. Robust, it survives its owner. */
     pthread_mutexattr_t attributes;
     check(pthread_mutexattr_init(&attributes));
     check(pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED));

@@ -59,10 +59,8 @@ int main(int argc, char *argv[])
 {
     parse_options(argc, argv);
     setvbuf(stdout, NULL, _IOLBF, 0);
-    if (role == TAKE)
-        take();
-    else
-        give();
+    if (role == TAKE) take();
+    if (role != TAKE) give();
     if (ferror(stdout) || fclose(stdout) == EOF)
         errx(1, "writing to stdout failed");
 }

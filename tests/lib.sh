@@ -1,4 +1,4 @@
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2317 # judge() calls these functions
 # lib.sh: sourced by every test. A test is a list of claims; it runs in a new
 # directory, with the programs in its PATH, and tests/run ends it if it hangs.
 #
@@ -37,7 +37,7 @@ judge() { # CONDITION...: whether $claim holds of the command that was tried
         printf "ok %s - %s\n" $claims "$claim"
     else
         printf "not ok %s - %s\n" $claims "$claim"
-        printf 'status %s: %s\n' $status "$command" | head -n 1 | cat - "$log" |
+        printf 'status %s: %s\n' "$status" "$command" | head -n 1 | cat - "$log" |
             head -n 20 | sed 's/^/#   /'
         [ -z "${STOP:-}" ] || exit 1 # tools/idle has seen enough
     fi
@@ -49,14 +49,14 @@ ends() {
     wanted=$1 claim=$2
     shift 2
     try "$@"
-    judge [ $status = "$wanted" ]
+    judge [ "$status" = "$wanted" ]
 }
 
 shows() {
     claim=$1 regex=$2
     shift 2
     try "$@"
-    has_shown() { [ $status = 0 ] && grep -Eq -e "$regex" "$log"; }
+    has_shown() { [ "$status" = 0 ] && grep -Eq -e "$regex" "$log"; }
     judge has_shown
 }
 
@@ -73,7 +73,7 @@ state() {
 }
 has_refused() {
     head -n 1 "$log" | grep -q '^[^ ]*[a-z]: .' && [ "$(state)" = "$before" ] &&
-        { [ $status = 2 ] || [ "$status $(wc -l <"$log")" = '1 1' ]; }
+        { [ "$status" = 2 ] || [ "$status $(wc -l <"$log")" = '1 1' ]; }
 }
 
 skip() {
