@@ -35,11 +35,12 @@ check: all
 bench: all
 	@bench/run $(B)
 
+# What the demo builds prints its commands.
 demo: all
-	@tools/demo $(D)
+	@unset MAKEFLAGS; tools/demo $(D)
 
 lecture: all
-	@tools/demo $$(sed -n 's/^| `\([a-z_]*:[0-9,]*\)`.*/\1/p' docs/lecture.md)
+	@unset MAKEFLAGS; tools/demo $$(sed -n 's/^| `\([a-z_]*:[0-9,]*\)`.*/\1/p' docs/lecture.md)
 
 clean:
 	rm -f $(programs) extra/alloc.so .flags
