@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Counts how often it was run, in a file: ./bugs/mode FILE */
+/* Counts its own runs in a file: ./bugs/mode FILE */
 #define _GNU_SOURCE
 #include <err.h>
 #include <fcntl.h>

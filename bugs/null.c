@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Prints the first character of a file, or why it cannot: ./bugs/null FILE */
+/* Prints the first character of a file, or an error: ./bugs/null FILE */
 #define _GNU_SOURCE
 #include <err.h>
 #include <fcntl.h>

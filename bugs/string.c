@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Counts the lines of a text: ./bugs/string FILE */
+/* Counts the lines of a text file: ./bugs/string FILE */
 #define _GNU_SOURCE
 #include <err.h>
 #include <fcntl.h>
