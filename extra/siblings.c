@@ -148,8 +148,8 @@ static int receive_descriptor(int peer)
     return fd;
 }
 
-/* A name that begins with a zero byte is in no directory. Any process of this
-   machine can connect to it. */
+/* An abstract name begins with a zero byte, and is in no directory. Any process
+   on this machine can connect to it. */
 static int open_socket(void)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
