@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # make            builds every program, each beside its source
 # make basic      builds one; make extra/guard likewise
-# make help       says what else there is
+# make help       lists the other targets
 
 CFLAGS = -g -Wall
 LDLIBS = -pthread -lrt
@@ -17,11 +17,11 @@ all: $(programs) extra/alloc.so
 $(programs): %: %.c .flags
 	$(compile) $< $(LDLIBS) -o $@
 
-# The same source as a library that real programs run on, so it is optimized.
+# The same source as a library. Real programs run on it, so it is optimized.
 extra/alloc.so: extra/alloc.c .flags
 	$(compile) -O2 -DPRELOAD -fPIC -shared $< $(LDLIBS) -o $@
 
-# Holds the compiler and its flags: when one changes, everything is rebuilt.
+# Holds the compiler and its flags. When one changes, everything is rebuilt.
 .flags: FORCE
 	@echo '$(compile) $(LDLIBS)' | cmp -s - $@ || \
 	    echo '$(compile) $(LDLIBS)' >$@
@@ -35,7 +35,7 @@ check: all
 bench: all
 	@bench/run $(B)
 
-# What the demo builds prints its commands.
+# Without MAKEFLAGS, a make in the demo prints its commands.
 demo: all
 	@unset MAKEFLAGS; tools/demo $(D)
 

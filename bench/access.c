@@ -155,8 +155,8 @@ static void use_pages(int fd)
     report(table, "mmap, load, munmap", start, PAGES);
 }
 
-/* A huge page would be 512 pages at one touch. The advice against it fails only
-   where the kernel has no huge pages. */
+/* With MAP_POPULATE, mmap() touches each page first. A huge page would be 512
+   pages at one touch. madvise() fails only where there are no huge pages. */
 static void touch(const char *row, int fd, int its_prot, int its_flags)
 {
     const long page = sysconf(_SC_PAGESIZE);

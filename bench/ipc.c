@@ -173,7 +173,7 @@ static void put(struct way *to, int size, uint64_t number)
     while (row->means != CACHE && number - to->taken > SLOTS)
         continue; /* spin */
     memcpy(to->slot[number % SLOTS], message, size);
-    if (row->means != CACHE) to->sent = number; /* else pong loads nothing */
+    if (row->means != CACHE) to->sent = number; /* in CACHE pong only waits */
     if (row->means == POST && sem_post(&to->posted) == -1) err(1, "sem_post");
 }
 
