@@ -45,7 +45,7 @@ static const char *parse_options(int argc, char *argv[]);
 int main(int argc, char *argv[])
 {
     const char *path = parse_options(argc, argv);
-    setvbuf(stdout, NULL, _IOLBF, 0); /* the child inherits no output */
+    setvbuf(stdout, NULL, _IOLBF, 0); /* fork() copies no unprinted output */
     page = mmap(NULL, sizeof *page, prot, flags | MAP_ANONYMOUS, -1, 0);
     if (page == MAP_FAILED) err(1, "mmap");
     if (sem_init(&page->written, 1, 0) == -1) err(1, "sem_init");
@@ -106,7 +106,7 @@ static void run_child(pid_t parent)
 
     if (notify == SIGNAL && sigwaitinfo(&usr1, NULL) == -1)
         err(1, "sigwaitinfo");
-    /* The parent posts its copy of a private semaphore, so give up. */
+    /* The parent posts its own copy of a private semaphore, so give up soon. */
     if (notify == SEMAPHORE && flags == MAP_PRIVATE) alarm(2);
     if (notify == SEMAPHORE && sem_wait(&page->written) == -1)
         err(1, "sem_wait");

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fsipc: processes count in one file at the same time, and lose counts.
+ * fsipc: processes count in one file at the same time, and lose increments.
  *
  *     process A     the file, mapped     process B
  *     load  7    <-------- 7 -------->   load  7
@@ -99,7 +99,7 @@ static void add_locked(void)
     }
 }
 
-/* Memory that is not shared needs no protection. */
+/* Memory that is not shared needs no lock. */
 static void add_batch(void)
 {
     volatile uint32_t mine = 0;

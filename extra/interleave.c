@@ -27,11 +27,11 @@
 
 struct page {
     unsigned counter;     /* not atomic: the turns keep the processes apart */
-    _Atomic size_t steps; /* the number of steps made so far */
+    _Atomic size_t steps; /* the number of steps taken so far */
 };
 static struct page *page;
 
-static const char *order; /* each digit is the process that makes the step */
+static const char *order; /* each digit is the process that takes the step */
 static char me;           /* '1' in the parent, '2' in the child */
 
 static size_t increments_of(char process);

@@ -81,15 +81,15 @@ int main(int argc, char *argv[])
         errx(1, "writing to stdout failed");
 }
 
-/* Volatile keeps the compiler from changing the order, but the core changes it:
-   the store waits in a buffer, invisible to the other core, while the load is
-   done. Peterson's lock begins like this, with x as "process 1 wants to enter":
-   if both processes read 0, both enter. */
+/* Volatile keeps the compiler from changing the order, but the core changes it.
+   Its store waits in a buffer, invisible to the other core, while it loads.
+   Peterson's lock begins like this, with x as "process 1 wants to enter". If
+   both processes read 0, both enter. */
 static int process_1(void)
 {
     page->y = 0;
     meet();
-    /* Vary the start, because one process might always be late. */
+    /* Vary the start. Otherwise one process might always be late. */
     for (volatile long i = page->arrivals % 100; i > 0; i--) continue;
     page->x = 1;
     if (fence) atomic_thread_fence(memory_order_seq_cst);
