@@ -25,7 +25,7 @@
 /* To experiment, change these lines or use the options. */
 static int flags = MAP_SHARED;
 static uint32_t new_records = 5; /* in a file that is absent or empty */
-static uint32_t id = 3;          /* of the record to pay; the first has 1 */
+static uint32_t id = 3;          /* of the record to pay; IDs begin at 1 */
 static double bonus = 50.50;
 static int unchecked; /* also pay past the end of the file */
 static const char *path;
@@ -47,7 +47,7 @@ int main(int argc, char *argv[])
 
     const int fd = open(path, O_RDWR | O_CREAT, 0600);
     if (fd == -1) err(1, "%s", path);
-    /* Until this process ends, no other process creates or pays. */
+    /* Until this process ends, every other run of binary waits here. */
     if (flock(fd, LOCK_EX) == -1) err(1, "%s: flock", path);
     if (lseek(fd, 0, SEEK_END) == 0) write_records();
     const long size = lseek(fd, 0, SEEK_END);
@@ -60,7 +60,7 @@ int main(int argc, char *argv[])
     if (count == 0 || records[0].id != 1) errx(1, "%s: not a database", path);
     if (id > count && !unchecked) errx(1, "%s: no record %u", path, id);
 
-    /* Any program can have written the file, and it can end within a record. */
+    /* The file can be from any program, and it can end within a record. */
     const long offset = id * sizeof *records - sizeof records->balance;
     if (offset < size && (id > count || records[id - 1].id != id))
         errx(1, "%s: record %u is not in its place", path, id);
@@ -76,8 +76,8 @@ int main(int argc, char *argv[])
         errx(1, "writing to stdout failed");
 }
 
-/* On a full disk a write fails, and a store into a mapping would crash. If this
-   run is killed, the whole records that it has written are a database. */
+/* On a full disk a write fails, but a store into a mapping crashes. If this
+   run is killed, the complete records in the file are a valid database. */
 static void write_records(void)
 {
     FILE *file = fopen(path, "r+");

@@ -54,7 +54,7 @@ int main(int argc, char *argv[])
     const size_t page = sysconf(_SC_PAGESIZE);
     char *pages = mmap(NULL, PAGES * page, prot, flags, -1, 0);
     if (pages == MAP_FAILED) err(1, "mmap of %d pages", PAGES);
-    /* The kernel merges adjacent mappings of one kind. Keep these separate. */
+    /* Without this, the kernel could merge the pages with another mapping. */
     if (madvise(pages, PAGES * page, MADV_DONTFORK) == -1) err(1, "madvise");
 
     void *small = malloc(100), *large = malloc(1000000);
@@ -78,8 +78,8 @@ int main(int argc, char *argv[])
 }
 
 /* The kernel's list begins with the lowest address, and the picture with the
-   highest. So this keeps the rows, and the size of the gaps below each, until
-   the list has ended. */
+   highest. So keep the rows, and the size of the gaps below each row, until the
+   list has ended. */
 static void print_maps(const struct thing *things)
 {
     char rows[THINGS][160], rights[5], path[4096];
@@ -118,7 +118,7 @@ static void print_gap(size_t size)
 }
 
 /* mmap() only promises memory. The first access to a page makes the kernel
-   provide it. volatile keeps the load, although nothing uses the byte. */
+   provide it. Without volatile, the compiler would leave out the load. */
 static void touch(volatile char *pages, size_t page)
 {
     print_pages("of ten untouched pages:", pages, page);

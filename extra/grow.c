@@ -26,7 +26,7 @@ int main(int argc, char *argv[])
     const int fd = open(argv[1], O_RDWR | O_CREAT, 0600);
     if (fd == -1) err(1, "%s", argv[1]);
 
-    /* The file is new, or an earlier run has left whole pages and their X. */
+    /* Accept only an empty file, or one that an earlier run has written. */
     const long page = sysconf(_SC_PAGESIZE);
     long size = lseek(fd, 0, SEEK_END);
     char first = '\0';
