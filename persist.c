@@ -58,7 +58,7 @@ int main(int argc, char *argv[])
     const size_t length = strnlen(text, SIZE - 1);
     const char *zeros = text + length;
     if (*zeros != '\0' || memcmp(zeros, zeros + 1, SIZE - length - 1) != 0)
-        errx(1, "%s: persist did not write it; use another -file", path);
+        errx(1, "%s: not written by persist; use another -file", path);
 
     /* The variable is the file, so this needs no read() and no write(). The old
        text is removed from its end, so a killed run leaves a text and zeros. */

@@ -52,7 +52,7 @@ int main(int argc, char *argv[])
     if (size == 0 && role == CONSUMER)
         errx(1, "%s: the object has no bytes yet; run a producer", name);
     if (size != 0 && size != SIZE)
-        errx(1, "%s: not %d bytes long; choose another --name", name, SIZE);
+        errx(1, "%s: not %d bytes long; use another --name", name, SIZE);
     if (role != CONSUMER) {
         const int error = posix_fallocate(fd, 0, SIZE);
         if (error != 0) errx(1, "%s: %s", name, strerror(error));

@@ -149,7 +149,7 @@ static void begin_game(void)
     const off_t size = lseek(fd, 0, SEEK_END);
     if (size != 0 &&
         (size != sizeof *game || (game->kind != 0 && game->kind != TUG)))
-        errx(1, "%s: not a game; choose another --name", name);
+        errx(1, "%s: not a game; use another --name", name);
     check(posix_fallocate(fd, 0, sizeof *game));
     if (seats(F_TLOCK, ARBITER, 1) == -1)
         errx(1, "%s: this game has an arbiter already", name);

@@ -32,7 +32,7 @@ int main(int argc, char *argv[])
     char first = '\0';
     if (pread(fd, &first, 1, 0) == -1) err(1, "%s", argv[1]);
     if (size % page != 0 || (first != '\0' && first != 'X'))
-        errx(1, "%s: grow has not written this file, use a new name", argv[1]);
+        errx(1, "%s: not written by grow; use another file", argv[1]);
 
     const int prot = PROT_READ | PROT_WRITE;
     char *pages = mmap(NULL, PAGES * page, prot, MAP_SHARED, fd, 0);

@@ -44,7 +44,7 @@ int main(int argc, char *argv[])
     if (size == 0)
         write_note(fd, note);
     else if (size != SIZE || note->offset != offsetof(struct note, words))
-        errx(1, "%s: pointer did not write it; use another file", path);
+        errx(1, "%s: not written by pointer; use another file", path);
 
     printf("the file is at %p\n", (void *)note);
     const char *words = (const char *)note + note->offset;
