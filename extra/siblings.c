@@ -73,7 +73,7 @@ static void give(void)
     if (note == MAP_FAILED) err(1, "descriptor %d: mmap", fd);
     /* From now on no new mapping can be writable. This one is older. */
     if (read_only && fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE) == -1)
-        err(1, "descriptor %d: a seal against writing", fd);
+        err(1, "descriptor %d: F_ADD_SEALS", fd);
     memcpy(note, text, SIZE);
     printf("[giver] has descriptor %d, mapped at %p\n", fd, (void *)note);
 
@@ -91,12 +91,12 @@ static void take(void)
     const int fd = receive_descriptor(peer);
     const int found = fcntl(fd, F_GET_SEALS);
     if (found == -1 || !(found & F_SEAL_SHRINK))
-        errx(1, "descriptor %d: refused, because it can shrink", fd);
+        errx(1, "descriptor %d: the memory can shrink; seal its size", fd);
     if (lseek(fd, 0, SEEK_END) < SIZE) errx(1, "descriptor %d: too short", fd);
 
     char *note = mmap(NULL, SIZE, prot, flags, fd, 0);
-    if (note == MAP_FAILED) {
-        warn("descriptor %d: mmap to write", fd);
+    if (note == MAP_FAILED && prot & PROT_WRITE) {
+        warn("descriptor %d: mmap with PROT_WRITE", fd);
         prot = PROT_READ;
         note = mmap(NULL, SIZE, prot, flags, fd, 0);
     }
@@ -143,7 +143,7 @@ static int receive_descriptor(int peer)
     if (recvmsg(peer, &message, MSG_CMSG_CLOEXEC) == -1) err(1, "recvmsg");
     const struct cmsghdr *header = CMSG_FIRSTHDR(&message);
     if (header == NULL || header->cmsg_len != CMSG_LEN(sizeof fd))
-        errx(1, "the giver did not send one descriptor");
+        errx(1, "the giver must send exactly one descriptor");
     memcpy(&fd, CMSG_DATA(header), sizeof fd);
     return fd;
 }
