@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * reorder: two processes read values that no order of their steps explains.
+ * reorder: two processes load values that no order of their steps explains.
  *
  *     process 1      process 2
  *     x = 1          y = 1
- *     r1 = y         r2 = x         the last of the four steps reads 1
+ *     r1 = y         r2 = x         the last of the four steps loads a 1
  *
  *     ./extra/reorder
  *     ./extra/reorder --fence
@@ -73,7 +73,7 @@ int main(int argc, char *argv[])
         if (process_1() == 0 && page->r2 == 0) both_0++;
         rounds++;
     }
-    printf("%ld rounds, both read 0 in %ld (%.2f%%)\n", rounds, both_0,
+    printf("%ld rounds, both load a 0 in %ld (%.2f%%)\n", rounds, both_0,
            100.0 * both_0 / rounds);
     if (alone)
         puts("There is only one core, and it sees its own stores in order.");
@@ -84,7 +84,7 @@ int main(int argc, char *argv[])
 /* Volatile keeps the compiler from changing the order, but the core changes it.
    Its store waits in a buffer, invisible to the other core, while it loads.
    Peterson's lock begins like this, with x as "process 1 wants to enter". If
-   both processes read 0, both enter. */
+   both processes load a 0, both enter. */
 static int process_1(void)
 {
     page->y = 0;
