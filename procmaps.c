@@ -121,7 +121,7 @@ static void print_gap(size_t size)
    provide it. Without volatile, the compiler would leave out the load. */
 static void touch(volatile char *pages, size_t page)
 {
-    print_pages("of ten untouched pages:", pages, page);
+    print_pages("before the first use:", pages, page);
     (void)pages[7 * page];
     print_pages("after reading one:", pages, page);
     pages[0] = 'x';
@@ -134,7 +134,7 @@ static void print_pages(const char *when, volatile char *pages, size_t page)
 {
     unsigned char resident[PAGES];
     if (mincore((void *)pages, PAGES * page, resident) == -1) err(1, "mincore");
-    printf("in memory %-23s  ", when);
+    printf("pages in memory %-23s  ", when);
     for (int i = 0; i < PAGES; i++) putchar(resident[i] & 1 ? '#' : '.');
     puts("");
 }
