@@ -65,7 +65,7 @@ int main(int argc, char *argv[])
     use_pages(fd);
 
     touch("file, read", fd, PROT_READ, flags);
-    touch("file, second touch", fd, PROT_READ, flags | MAP_POPULATE);
+    touch("file, populated", fd, PROT_READ, flags | MAP_POPULATE);
     touch("file, write", fd, prot, flags);
     touch("anonymous", -1, prot, MAP_PRIVATE | MAP_ANONYMOUS);
 
