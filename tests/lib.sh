@@ -71,9 +71,12 @@ state() {
     find . -type f -exec cksum {} +
     ls -l "/dev/shm/$tag"* 2>/dev/null || :
 }
-has_refused() {
-    head -n 1 "$log" | grep -q '^[^ ]*[a-z]: .' && [ "$(state)" = "$before" ] &&
-        { [ "$status" = 2 ] || [ "$status $(wc -l <"$log")" = '1 1' ]; }
+has_refused() { # only the shell's own commands, which start no process
+    reason='' more=''
+    { read -r reason && read -r more; } <"$log" || :
+    case ${reason%%: *} in "$reason" | *' '* | *[!a-z]) return 1 ;; esac
+    [ -z "$more" ] || [ "$status" = 2 ] || return 1
+    case $status in 1 | 2) [ "$(state)" = "$before" ] ;; *) return 1 ;; esac
 }
 
 skip() {
