@@ -17,7 +17,7 @@ function summarise(key,    i, j, value) {
 
 function number(value,    digits) { # three significant digits
     digits = (value < 0.9995) + (value < 9.995) + (value < 99.95)
-    return value == 0 ? 0 : sprintf("%." digits "f", value)
+    return value + 0 == 0 ? 0 : sprintf("%." digits "f", value)
 }
 
 BEGIN { FS = "\t" }
