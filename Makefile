@@ -35,12 +35,12 @@ check: all
 bench: all
 	@bench/run $(B)
 
-# Without MAKEFLAGS, a make in the demo prints its commands.
+# A make in the demo prints what it would print in a terminal.
 demo: all
-	@unset MAKEFLAGS; tools/demo $(D)
+	@unset MAKEFLAGS MAKELEVEL; tools/demo $(D)
 
 lecture: all
-	@unset MAKEFLAGS; tools/demo $$(sed -n 's/^| `\([a-z_]*:[0-9,]*\)`.*/\1/p' docs/lecture.md)
+	@unset MAKEFLAGS MAKELEVEL; tools/demo $$(sed -n 's/^| `\([a-z_]*:[0-9,]*\)`.*/\1/p' docs/lecture.md)
 
 clean:
 	rm -f $(programs) extra/alloc.so .flags
