@@ -63,20 +63,17 @@ shows() {
 refuses() {
     claim=$1
     shift
-    before=$(state)
+    state && before=$state
     try "$@"
     judge has_refused
 }
-state() {
-    find . -type f -exec cksum {} +
-    ls -l "/dev/shm/$tag"* 2>/dev/null || :
-}
-has_refused() { # only the shell's own commands, which start no process
+state() { state=$(cksum ./* "/dev/shm/$tag"* 2>&1) || :; }
+has_refused() { # the shell's own commands do this, because processes are slow
     reason='' more=''
     { read -r reason && read -r more; } <"$log" || :
     case ${reason%%: *} in "$reason" | *' '* | *[!a-z]) return 1 ;; esac
     [ -z "$more" ] || [ "$status" = 2 ] || return 1
-    case $status in 1 | 2) [ "$(state)" = "$before" ] ;; *) return 1 ;; esac
+    case $status in 1 | 2) state && [ "$state" = "$before" ] ;; *) return 1 ;; esac
 }
 
 skip() {
