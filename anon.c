@@ -9,7 +9,7 @@
  *     ./anon procmaps.c
  *     ./anon -private
  *
- * mmap(2), fork(2), sigwaitinfo(2), sem_overview(7)
+ * mmap(2), fork(2), sigwait(3), sem_overview(7)
  */
 #define _GNU_SOURCE
 #include <err.h>
@@ -104,8 +104,8 @@ static void run_child(pid_t parent)
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) == -1) err(1, "prctl");
     if (getppid() != parent) exit(1);
 
-    if (notify == SIGNAL && sigwaitinfo(&usr1, NULL) == -1)
-        err(1, "sigwaitinfo");
+    int number; /* of the signal */
+    if (notify == SIGNAL && sigwait(&usr1, &number) != 0) errx(1, "sigwait");
     /* The parent posts its own copy of a private semaphore, so give up soon. */
     if (notify == SEMAPHORE && flags == MAP_PRIVATE) alarm(2);
     if (notify == SEMAPHORE && sem_wait(&page->written) == -1)

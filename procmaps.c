@@ -27,8 +27,8 @@
 /* To experiment, change these lines. */
 static int prot = PROT_READ | PROT_WRITE;
 static int flags = MAP_PRIVATE | MAP_ANONYMOUS;
-enum { PAGES = 10, THINGS = 9 };
 
+enum { PAGES = 10, THINGS = 9 };
 static int initialised = 1, uninitialised;
 
 struct thing {

@@ -65,7 +65,7 @@ int main(int argc, char *argv[])
     if (role == PRODUCER) strncpy(object, text, SIZE); /* pads with zeros */
     if (role == CONSUMER) printf("%s holds \"%.*s\"\n", name, SIZE, object);
 
-    /* This removes the name. The memory exists until its last mapping ends. */
+    /* The name goes. The memory stays while a process has it open or mapped. */
     const int removes = role != PRODUCER && !keep;
     if (removes && shm_unlink(name) == -1) err(1, "%s: shm_unlink", name);
     if (ferror(stdout) || fclose(stdout) == EOF)

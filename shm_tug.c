@@ -29,7 +29,7 @@
 /* To experiment, change these lines or use the options. */
 static int longest_heave = 15000; /* microseconds */
 static long seconds = 10;         /* of the game, or of waiting for it */
-enum { TO_WIN = 20, EDGE = 27 };  /* steps from the middle */
+enum { TO_WIN = 20 };             /* steps from the middle */
 
 struct game {
     int kind;             /* 0 in a new object, TUG in a game */
@@ -37,7 +37,7 @@ struct game {
     _Atomic int over;     /* if 1, no player begins another pull */
     _Atomic int rope;     /* left pulls it below 0 */
     _Atomic int pulls[2]; /* by left, by right */
-    _Atomic int lost[2];  /* the opponent's steps that left, right overwrote */
+    _Atomic int lost[2];  /* steps overwritten by left, by right */
     int locked;           /* each pull needs the mutex */
     pthread_mutex_t mutex;
 };
@@ -77,7 +77,7 @@ static void pull(void)
 {
     const int step = role == LEFT ? -1 : 1;
     int rope = game->rope;
-    usleep(rand() % longest_heave);
+    usleep(rand() % (longest_heave + 1));
     const int before = atomic_exchange(&game->rope, rope + step);
 
     if (abs(before) >= TO_WIN) { /* the opponent has already won */
@@ -124,7 +124,7 @@ static void play(void)
         if (game->locked) lock();
         pull();
         if (game->locked) check(pthread_mutex_unlock(&game->mutex));
-        usleep(rand() % longest_heave);
+        usleep(rand() % (longest_heave + 1));
     }
 }
 
@@ -169,6 +169,7 @@ static void begin_game(void)
 static void draw(char end)
 {
     char ground[] = "-------|-------------------+-------------------|-------";
+    enum { EDGE = sizeof ground / 2 - 1 };
     const int rope = game->rope;
     const int should = game->pulls[RIGHT] - game->pulls[LEFT];
     if (abs(should) <= EDGE) ground[EDGE + should] = 'o';

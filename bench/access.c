@@ -53,9 +53,9 @@ int main(int argc, char *argv[])
     char *file = mmap(NULL, SIZE, prot, flags, fd, 0);
     if (file == MAP_FAILED) err(1, "%s: mmap", directory);
     memset(file, 'x', SIZE); /* now each page is in the page cache */
-    file[SIZE - 1] = '!';
 
     update(fd, (struct record *)file);
+    file[SIZE - 1] = '!';
     read_all(fd);
     load_all("mapped, second pass", file, clock());
     const clock_t start = clock();

@@ -71,7 +71,7 @@ static void give(void)
     const int fd = create_memory();
     char *note = mmap(NULL, SIZE, prot, flags, fd, 0);
     if (note == MAP_FAILED) err(1, "descriptor %d: mmap", fd);
-    /* From now on no new mapping can be writable. This one is older. */
+    /* From now on no new shared mapping can be writable. */
     if (read_only && fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE) == -1)
         err(1, "descriptor %d: F_ADD_SEALS", fd);
     memcpy(note, text, SIZE);
