@@ -67,8 +67,10 @@ refuses() {
     try "$@"
     judge has_refused
 }
-state() { state=$(cksum ./* "/dev/shm/$tag"* 2>&1) || :; }
-has_refused() { # the shell's own commands do this, because processes are slow
+state() { # no FIFO may be here, because cksum would wait for a writer
+    state=$(cksum ./* "/dev/shm/$tag"* 2>&1) || :
+}
+has_refused() {
     reason='' more=''
     { read -r reason && read -r more; } <"$log" || :
     case ${reason%%: *} in "$reason" | *' '* | *[!a-z]) return 1 ;; esac
