@@ -186,17 +186,16 @@ static void sum_up(void)
     printf("the rope should be at %d\n", should);
     printf("it is at %d: %d steps were lost, ", rope, by_left + by_right);
     printf("%d overwritten by left, %d by right\n", by_left, by_right);
-    if (rope <= -TO_WIN) puts("left wins");
-    if (rope >= TO_WIN) puts("right wins");
-    if (abs(rope) < TO_WIN) puts("nobody wins");
+    const char *const winner = rope < 0 ? "left" : "right";
+    printf("%s wins\n", abs(rope) < TO_WIN ? "nobody" : winner);
 }
 
 static void arbitrate(void)
 {
     begin_game();
     printf("[%d] waits for left and right: %d steps win\n", getpid(), TO_WIN);
-    while (seats(F_TEST, LEFT, 1) == 0) usleep(1000);
-    while (seats(F_TEST, RIGHT, 1) == 0) usleep(1000);
+    while (seats(F_TEST, LEFT, 1) == 0 || seats(F_TEST, RIGHT, 1) == 0)
+        usleep(1000);
     usleep(300000); /* let both find that the game has not started */
     game->started = 1;
 
