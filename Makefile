@@ -10,7 +10,7 @@ programs = $(patsubst %.c,%,$(wildcard *.c extra/*.c bugs/*.c bench/*.c))
 compile = $(strip $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
 
 .DELETE_ON_ERROR:
-.PHONY: all bench check clean demo help lecture FORCE
+.PHONY: all bench check clean demo help lecture
 
 all: $(programs) extra/alloc.so
 
@@ -22,9 +22,9 @@ extra/alloc.so: extra/alloc.c .flags
 	$(compile) -O2 -DPRELOAD -fPIC -shared $< $(LDLIBS) -o $@
 
 # Holds the compiler and its flags. When one changes, everything is rebuilt.
-.flags: FORCE
-	@echo '$(compile) $(LDLIBS)' | cmp -s - $@ || \
-	    echo '$(compile) $(LDLIBS)' >$@
+ifneq ($(file <.flags),$(compile) $(LDLIBS))
+$(file >.flags,$(compile) $(LDLIBS))
+endif
 
 # The tests compile programs of their own with the same compiler and flags.
 export CC CPPFLAGS CFLAGS LDFLAGS
