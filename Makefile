@@ -23,8 +23,10 @@ extra/alloc.so: extra/alloc.c .flags
 
 # Holds the compiler and its flags. When one changes, everything is rebuilt.
 ifneq ($(file <.flags),$(compile) $(LDLIBS))
-$(file >.flags,$(compile) $(LDLIBS))
+.PHONY: .flags
 endif
+.flags:
+	$(file >$@,$(compile) $(LDLIBS))
 
 # The tests compile programs of their own with the same compiler and flags.
 export CC CPPFLAGS CFLAGS LDFLAGS
