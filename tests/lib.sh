@@ -11,6 +11,8 @@
 #   start LOG COMMAND...           in the background; its process is $pid
 #   enter                          a line for what was started
 #   end                            waits for it; its status is $status
+#   find_children NUMBER           waits for them; they are $child and $other
+#   gone PROCESS                   it has ended
 #   wait_for COMMAND...            until it succeeds, for at most a minute
 #   variant NAME SED [FLAG]...     a changed copy of a program, first in PATH
 #
@@ -94,6 +96,13 @@ end() {
     status=0
     wait "$pid" 2>/dev/null || status=$?
 }
+
+# shellcheck disable=SC2034 # tests use the two
+find_children() {
+    wait_for grep -E "([0-9]+ ){$1}" "/proc/$pid/task/$pid/children"
+    read -r child other <"/proc/$pid/task/$pid/children" || :
+}
+gone() { ! grep '^State:.[^Z]' "/proc/$1/status"; } # a zombie has ended
 
 wait_for() {
     tries=0
