@@ -11,7 +11,7 @@
 #   start LOG COMMAND...           in the background; its process is $pid
 #   enter                          a line for what was started
 #   end                            waits for it; its status is $status
-#   find_children NUMBER           waits for them; they are $child and $other
+#   find_children NUMBER           waits for children of $pid: $child and $other
 #   gone PROCESS                   it has ended
 #   wait_for COMMAND...            until it succeeds, for at most a minute
 #   variant NAME SED [FLAG]...     a changed copy of a program, first in PATH
@@ -97,7 +97,7 @@ end() {
     wait "$pid" 2>/dev/null || status=$?
 }
 
-# shellcheck disable=SC2034 # tests use the two
+# shellcheck disable=SC2034 # tests use $child and $other
 find_children() {
     wait_for grep -E "([0-9]+ ){$1}" "/proc/$pid/task/$pid/children"
     read -r child other <"/proc/$pid/task/$pid/children" || :
