@@ -196,7 +196,7 @@ static void arbitrate(void)
     printf("[%d] waits for left and right: %d steps win\n", getpid(), TO_WIN);
     while (seats(F_TEST, LEFT, 1) == 0 || seats(F_TEST, RIGHT, 1) == 0)
         usleep(1000);
-    usleep(300000); /* let both find that the game has not started */
+    usleep(300000); /* let both players find that the game has not started */
     game->started = 1;
 
     for (long frame = 0; !game->over && frame < 30 * seconds; frame++) {

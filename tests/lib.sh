@@ -11,7 +11,7 @@
 #   start LOG COMMAND...           in the background; its process is $pid
 #   enter                          a line for what was started
 #   end                            waits for it; its status is $status
-#   find_children NUMBER           waits for children of $pid: $child and $other
+#   find_children NUMBER           waits for $child and $other, children of $pid
 #   gone PROCESS                   it has ended
 #   wait_for COMMAND...            until it succeeds, for at most a minute
 #   variant NAME SED [FLAG]...     a changed copy of a program, first in PATH
@@ -113,8 +113,8 @@ wait_for() {
     done
 }
 
-# For variant: time(NULL) counts fifths of a second, so a program takes less time.
-# shellcheck disable=SC2034 # tests use it
+# This change makes time(NULL) count fifths of a second, so programs take less time.
+# shellcheck disable=SC2034 # tests use $fifths
 fifths='s/time(NULL)/({ struct timespec t; timespec_get(\&t, TIME_UTC); '\
 't.tv_sec * 5 + t.tv_nsec \/ 200000000; })/g'
 variant() {
