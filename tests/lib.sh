@@ -121,6 +121,7 @@ variant() {
     source=$1.c change=$2
     shift 2
     sed "$change" "$LAB/$source" >"$ROOM/$name.bin/$source"
+    cmp -s "$LAB/$source" "$ROOM/$name.bin/$source" && echo "# no line to change: $change" && exit 1
     # shellcheck disable=SC2086 # a variable may hold several words
     ${CC:-cc} ${CPPFLAGS:-} ${CFLAGS:-} "$@" "$ROOM/$name.bin/$source" \
         -o "$ROOM/$name.bin/${source%.c}" ${LDFLAGS:-} -pthread -lrt
